@@ -1,0 +1,189 @@
+/* The C face of gollama's shim over llama.cpp's C and C++ layers.
+ *
+ * Every function that can fail takes a `gollama_error *`, clears it, and on failure fills it and returns NULL,
+ * false or a negative number. No C++ exception and no failed GGML_ASSERT on the calling thread leaves a function.
+ *
+ * Threads: a model may be used by many threads; a gollama_context and its samplers by one thread at a time,
+ * except gollama_context_cancel.
+ */
+#ifndef GOLLAMA_H
+#define GOLLAMA_H
+
+#include "llama.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#    define GOLLAMA_API __declspec(dllexport)
+#else
+#    define GOLLAMA_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum gollama_code {
+    GOLLAMA_OK               = 0,
+    GOLLAMA_FAILED           = 1, /* llama.cpp refused, with its own words in the message */
+    GOLLAMA_INVALID_ARGUMENT = 2,
+    GOLLAMA_INVALID_MODEL    = 3, /* the model file is damaged or not a model */
+    GOLLAMA_OUT_OF_MEMORY    = 4,
+    GOLLAMA_CONTEXT_FULL     = 5, /* no free cells in the context's memory */
+    GOLLAMA_CANCELLED        = 6,
+    GOLLAMA_BROKEN           = 7, /* an assertion of llama.cpp failed: the object must not be used again */
+};
+
+typedef struct gollama_error {
+    int32_t code; /* enum gollama_code */
+    char    message[1020];
+} gollama_error;
+
+/* ---- start-up ---------------------------------------------------------------------------------------------- */
+
+/* Receives whole lines of llama.cpp's log. `level` is enum ggml_log_level; the text is UTF-8 and ends with 0. */
+typedef void (*gollama_log_callback)(int32_t level, const char * line);
+
+/* Once per process, before anything else. Routes the log and failed assertions; prints nothing. */
+GOLLAMA_API void gollama_start(gollama_log_callback log);
+
+/* The files that the loaded ggml, llama and common code comes from, by index 0 to 2; NULL where that cannot be told.
+ * They differ from the package's own where another copy of llama.cpp was in the process first. */
+GOLLAMA_API const char * gollama_library_file(int32_t index);
+
+/* Lines below this level are dropped before they reach the callback. */
+GOLLAMA_API void gollama_set_log_level(int32_t level);
+
+/* How well a backend library suits this machine: 0 = not at all, higher = better, negative = cannot be loaded. */
+GOLLAMA_API int32_t gollama_backend_score(const char * path, gollama_error * error);
+GOLLAMA_API bool    gollama_backend_load (const char * path, gollama_error * error);
+
+/* ---- models ------------------------------------------------------------------------------------------------ */
+
+/* Load a model after checking the file's header, sizes and vocabulary. */
+GOLLAMA_API struct llama_model * gollama_model_load(
+        const char * path, struct llama_model_params params, gollama_error * error);
+
+/* Text to tokens: the number of tokens, or minus the number needed if `capacity` is too small.
+ * -1 with error->code set is a failure. */
+GOLLAMA_API int32_t gollama_tokenize(
+        const struct llama_vocab * vocab, const char * text, int32_t length,
+        llama_token * tokens, int32_t capacity, bool add_special, bool parse_special, gollama_error * error);
+
+/* Tokens to bytes, every byte of every token, with no clean-up: the inverse of gollama_tokenize.
+ * Returns the number of bytes, or minus the number needed. `special` renders control tokens too;
+ * `start` says that the tokens begin a text, where some vocabularies carry one space that is not part of it. */
+GOLLAMA_API int32_t gollama_detokenize(
+        const struct llama_vocab * vocab, const llama_token * tokens, int32_t count,
+        char * text, int32_t capacity, bool special, bool start, gollama_error * error);
+
+/* ---- sampling ---------------------------------------------------------------------------------------------- */
+
+typedef struct gollama_sampling {
+    uint32_t seed;
+    int32_t  top_k;
+    float    top_p;
+    float    min_p;
+    float    typical_p;
+    float    temperature;
+    float    dynamic_temperature_range;
+    float    dynamic_temperature_exponent;
+    float    top_n_sigma;
+    float    xtc_probability;
+    float    xtc_threshold;
+    int32_t  repeat_last_n;
+    float    repeat_penalty;
+    float    frequency_penalty;
+    float    presence_penalty;
+    float    dry_multiplier;
+    float    dry_base;
+    int32_t  dry_allowed_length;
+    int32_t  dry_penalty_last_n;
+    int32_t  mirostat;
+    float    mirostat_tau;
+    float    mirostat_eta;
+    bool     ignore_eos;
+
+    const char ** dry_sequence_breakers;
+    size_t        n_dry_sequence_breakers;
+
+    const llama_logit_bias * logit_bias;
+    size_t                   n_logit_bias;
+
+    const char * grammar; /* GBNF, root rule "root"; NULL for none */
+} gollama_sampling;
+
+/* llama.cpp's own defaults; the pointers are NULL. */
+GOLLAMA_API gollama_sampling gollama_sampling_default(void);
+
+/* llama.cpp's default sequence breakers of the DRY sampler, by index; NULL past the end. */
+GOLLAMA_API const char * gollama_dry_sequence_breaker_default(size_t index);
+
+struct gollama_sampler;
+GOLLAMA_API struct gollama_sampler * gollama_sampler_new(
+        const struct llama_model * model, const gollama_sampling * sampling, gollama_error * error);
+GOLLAMA_API void gollama_sampler_free  (struct gollama_sampler * sampler);
+GOLLAMA_API bool gollama_sampler_reset (struct gollama_sampler * sampler, gollama_error * error);
+/* Tell the sampler of a token: `generated` false for the prompt's, which no grammar sees. */
+GOLLAMA_API bool gollama_sampler_accept(
+        struct gollama_sampler * sampler, const llama_token * tokens, int32_t count, bool generated, gollama_error * error);
+/* Replaces the contents of `text` by a description of the chain; the length as in gollama_detokenize. */
+GOLLAMA_API int32_t gollama_sampler_describe(
+        const struct gollama_sampler * sampler, char * text, int32_t capacity, gollama_error * error);
+
+/* ---- contexts ---------------------------------------------------------------------------------------------- */
+
+struct gollama_context;
+GOLLAMA_API struct gollama_context * gollama_context_new(
+        struct llama_model * model, struct llama_context_params params, gollama_error * error);
+GOLLAMA_API void                   gollama_context_free  (struct gollama_context * context);
+GOLLAMA_API struct llama_context * gollama_context_llama (struct gollama_context * context);
+/* From any thread: the step that runs, or the next one, ends with GOLLAMA_CANCELLED within one graph node. */
+GOLLAMA_API void                   gollama_context_cancel(struct gollama_context * context);
+/* From the owning thread: forget a cancellation that no step has seen. */
+GOLLAMA_API void                   gollama_context_resume(struct gollama_context * context);
+
+/* One row of a batch. */
+typedef struct gollama_row {
+    llama_token  token;
+    llama_pos    position;
+    llama_seq_id sequence;
+    int32_t      output; /* not 0: this row's logits (or embedding) are wanted */
+} gollama_row;
+
+/* A sequence whose next token is due after the batch. */
+typedef struct gollama_due {
+    struct gollama_sampler * sampler;
+    int32_t                  row; /* the batch's row, with output set, to sample from */
+
+    /* results */
+    llama_token  token;
+    bool         end_of_generation;
+    int32_t      n_bytes; /* the token's text, 0 for a control token */
+    const char * bytes;   /* valid until the next step of this context */
+} gollama_due;
+
+/* The hot loop's one call: decode the rows, then sample, accept and render a token for each due sequence. */
+GOLLAMA_API bool gollama_step(
+        struct gollama_context * context, const gollama_row * rows, int32_t n_rows,
+        gollama_due * due, int32_t n_due, gollama_error * error);
+
+/* ---- chat -------------------------------------------------------------------------------------------------- */
+
+struct gollama_chat_templates;
+/* The model's own templates, or `source` where it is not NULL. */
+GOLLAMA_API struct gollama_chat_templates * gollama_chat_templates_new(
+        const struct llama_model * model, const char * source, gollama_error * error);
+GOLLAMA_API void gollama_chat_templates_free(struct gollama_chat_templates * templates);
+/* JSON in, JSON out: {"messages": [...], "add_generation_prompt": bool} to {"prompt": str, "stops": [str]}.
+ * The answer belongs to the templates object and is valid until its next call; NULL on failure. */
+GOLLAMA_API const char * gollama_chat_render(
+        struct gollama_chat_templates * templates, const char * request, gollama_error * error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

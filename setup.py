@@ -1,0 +1,56 @@
+"""Thin: gets the natives, compiles the shim and `gollama._llama`, puts the libraries into the package.
+
+What there is to know stands in pyproject.toml (metadata), wheels.toml (pins), build_ffi.py (the extension) and
+tools/ (fetching, compiling).
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Distribution, Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from tools import assemble, natives  # noqa: E402  # the source tree is not a package of the build environment
+
+
+class BuildExtension(build_ext):
+    """`gollama._llama`, and beside it the folder of libraries that it loads."""
+
+    def run(self) -> None:
+        natives.run_or_exit(self._assemble)
+        super().run()
+
+    def _assemble(self) -> None:
+        os.chdir(ROOT)
+        package = ROOT / "src" / "gollama" if self.editable_mode or self.inplace else Path(self.build_lib) / "gollama"
+        assemble.package(ROOT, package)
+        assemble.extension(self.extensions[0], ROOT, package, Path(self.build_temp))
+
+    def get_source_files(self) -> list[str]:
+        return []  # the generated C file is not part of an sdist
+
+
+class SourceDistribution(sdist):
+    """Ships the pinned headers and licence laid out, so that an sdist can be read and built offline."""
+
+    def run(self) -> None:
+        natives.run_or_exit(lambda: assemble.headers(ROOT))
+        super().run()
+
+
+class NativeDistribution(Distribution):
+    def has_ext_modules(self) -> bool:
+        return True
+
+
+setup(
+    distclass=NativeDistribution,
+    ext_modules=[Extension("gollama._llama", sources=[], py_limited_api=True)],
+    cmdclass={"build_ext": BuildExtension, "sdist": SourceDistribution},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+)

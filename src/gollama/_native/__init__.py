@@ -1,0 +1,28 @@
+"""The only package that touches `ffi` and `lib`: C names below this line, Python nouns above.
+
+`__all__` is the contract. Everything that owns a native object is a Handle.
+"""
+
+from gollama._native.chat import ChatTemplatesHandle
+from gollama._native.context import ContextFields, ContextHandle, Sampled
+from gollama._native.handles import Handle
+from gollama._native.library import Library, build, library
+from gollama._native.model import LoadFields, ModelHandle
+from gollama._native.sampler import SamplerHandle, sampling_defaults
+from gollama._native.text import utf8
+
+__all__ = [
+    "ChatTemplatesHandle",
+    "ContextFields",
+    "ContextHandle",
+    "Handle",
+    "Library",
+    "LoadFields",
+    "ModelHandle",
+    "Sampled",
+    "SamplerHandle",
+    "build",
+    "library",
+    "sampling_defaults",
+    "utf8",
+]

@@ -1,0 +1,184 @@
+"""A loaded model, its vocabulary and metadata."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+from gollama._native import callbacks, log
+from gollama._native.failures import Failures
+from gollama._native.handles import Handle
+from gollama._native.library import library
+from gollama._native.text import c_text, decode, path_bytes
+from gollama.errors import TextError
+
+_CONTROL = "control"
+
+
+class LoadFields(TypedDict):
+    """llama_model_params by gollama's names."""
+
+    gpu_layers: int
+    main_gpu: int
+    use_mmap: bool
+    use_mlock: bool
+    check_tensors: bool
+    vocab_only: bool
+
+
+class ModelHandle(Handle):
+    """Owns a llama_model. May be used by many threads."""
+
+    def __init__(self, path: str | os.PathLike[str], fields: LoadFields, on_progress: Callable[[float], object] | None) -> None:
+        loaded = library()
+        ffi, lib = loaded.ffi, loaded.lib
+        log.follow_level(lib)
+        params = lib.llama_model_default_params()
+        params.n_gpu_layers = fields["gpu_layers"]
+        params.main_gpu = fields["main_gpu"]
+        params.check_tensors = fields["check_tensors"]
+        params.vocab_only = fields["vocab_only"]
+        params.load_mode = {
+            (False, False): lib.LLAMA_LOAD_MODE_NONE,
+            (True, False): lib.LLAMA_LOAD_MODE_MMAP,
+            (False, True): lib.LLAMA_LOAD_MODE_MLOCK,
+            (True, True): lib.LLAMA_LOAD_MODE_MMAP_MLOCK,
+        }[fields["use_mmap"], fields["use_mlock"]]
+        failures = Failures(loaded)
+        with callbacks.progress(loaded, on_progress) as (params.progress_callback, params.progress_callback_user_data):
+            pointer = lib.gollama_model_load(path_bytes(path), params, failures.error)
+        failures.check(str(path))
+        super().__init__(f"the model {path}", pointer, lib.llama_model_free)
+        self._ffi, self._lib = ffi, lib
+        self._vocab = lib.llama_model_get_vocab(pointer)
+
+    # ---- numbers ----
+
+    def sizes(self) -> dict[str, int]:
+        """What llama.h's llama_model_n_* functions tell, by their names without the prefix."""
+        lib = self._lib
+        with self.use() as model:
+            return {
+                "n_ctx_train": lib.llama_model_n_ctx_train(model),
+                "n_embd": lib.llama_model_n_embd(model),
+                "n_layer": lib.llama_model_n_layer(model),
+                "n_head": lib.llama_model_n_head(model),
+                "n_head_kv": lib.llama_model_n_head_kv(model),
+                "n_swa": lib.llama_model_n_swa(model),
+                "n_params": lib.llama_model_n_params(model),
+                "size": lib.llama_model_size(model),
+                "n_vocab": lib.llama_vocab_n_tokens(self._vocab),
+            }
+
+    def traits(self) -> dict[str, bool]:
+        lib = self._lib
+        with self.use() as model:
+            return {
+                "has_encoder": lib.llama_model_has_encoder(model),
+                "has_decoder": lib.llama_model_has_decoder(model),
+                "is_recurrent": lib.llama_model_is_recurrent(model),
+                "is_hybrid": lib.llama_model_is_hybrid(model),
+                "is_diffusion": lib.llama_model_is_diffusion(model),
+                "add_bos": lib.llama_vocab_get_add_bos(self._vocab),
+                "add_eos": lib.llama_vocab_get_add_eos(self._vocab),
+            }
+
+    # ---- strings ----
+
+    def _buffered(self, call: Callable[[Any, int], int]) -> str:
+        """What a llama.h function writes into a buffer; it is asked again where the buffer was too small."""
+        capacity = 256
+        while True:
+            buffer = self._ffi.new("char[]", capacity)
+            length = call(buffer, capacity)
+            if length < capacity:
+                return decode(self._ffi.unpack(buffer, max(length, 0)))
+            capacity = length + 1
+
+    def description(self) -> str:
+        with self.use() as model:
+            return self._buffered(lambda buffer, size: int(self._lib.llama_model_desc(model, buffer, size)))
+
+    def file_type(self) -> str:
+        with self.use() as model:
+            return c_text(self._ffi, self._lib.llama_ftype_name(self._lib.llama_model_ftype(model))) or ""
+
+    def metadata(self) -> dict[str, str]:
+        """The GGUF's scalar metadata as text, arrays in llama.cpp's short form."""
+        lib = self._lib
+        with self.use() as model:
+            return {
+                self._buffered(lambda buffer, size: int(lib.llama_model_meta_key_by_index(model, index, buffer, size))):  # noqa: B023
+                self._buffered(lambda buffer, size: int(lib.llama_model_meta_val_str_by_index(model, index, buffer, size)))  # noqa: B023
+                for index in range(lib.llama_model_meta_count(model))
+            }
+
+    def chat_template(self, name: str | None = None) -> str | None:
+        with self.use() as model:
+            given = self._ffi.NULL if name is None else name.encode()
+            return c_text(self._ffi, self._lib.llama_model_chat_template(model, given))
+
+    # ---- vocabulary ----
+
+    def vocabulary_type(self) -> str:
+        """NONE, SPM, BPE, WPM, UGM, RWKV or PLAMO2, as llama.h calls them."""
+        name = self._ffi.string(self._ffi.cast("enum llama_vocab_type", self._lib.llama_vocab_type(self._vocab)))
+        return str(name).removeprefix("LLAMA_VOCAB_TYPE_")
+
+    def special_tokens(self) -> dict[str, int]:
+        """The ids of the special tokens there are: bos, eos, eot, sep, nl, pad, mask, fim_*."""
+        names = ("bos", "eos", "eot", "sep", "nl", "pad", "mask", "fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep")
+        with self.use():
+            found = {name: int(getattr(self._lib, f"llama_vocab_{name}")(self._vocab)) for name in names}
+        return {name: token for name, token in found.items() if token >= 0}
+
+    def is_control(self, token: int) -> bool:
+        with self.use():
+            return bool(self._lib.llama_vocab_is_control(self._vocab, token))
+
+    def is_end_of_generation(self, token: int) -> bool:
+        with self.use():
+            return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    def token_text(self, token: int) -> str:
+        """The token as the vocabulary writes it."""
+        with self.use():
+            return c_text(self._ffi, self._lib.llama_vocab_get_text(self._vocab, token)) or ""
+
+    def control_tokens(self) -> dict[int, str]:
+        """Every control token and its text."""
+        lib = self._lib
+        with self.use():
+            count = lib.llama_vocab_n_tokens(self._vocab)
+            ids = [token for token in range(count) if lib.llama_vocab_is_control(self._vocab, token)]
+        return {token: self.token_text(token) for token in ids}
+
+    def tokenize(self, data: bytes, add_special: bool, parse_special: bool) -> list[int]:
+        if len(data) >= 2**31:
+            raise TextError(f"the text has {len(data)} bytes; llama.cpp takes less than 2 GiB at once")
+        failures = Failures(library())
+        capacity = len(data) // 2 + 16
+        with self.use():
+            while True:
+                tokens = self._ffi.new("llama_token[]", capacity)
+                count = self._lib.gollama_tokenize(
+                    self._vocab, data, len(data), tokens, capacity, add_special, parse_special, failures.error)
+                failures.check(otherwise=TextError)
+                if count >= 0:
+                    return list(self._ffi.unpack(tokens, count)) if count else []
+                capacity = -count
+
+    def detokenize(self, tokens: Sequence[int], special: bool, start: bool) -> bytes:
+        failures = Failures(library())
+        capacity = 8 * len(tokens) + 64
+        with self.use():
+            given = self._ffi.new("llama_token[]", list(tokens))
+            while True:
+                buffer = self._ffi.new("char[]", capacity)
+                length = self._lib.gollama_detokenize(
+                    self._vocab, given, len(tokens), buffer, capacity, special, start, failures.error)
+                failures.check()
+                if length >= 0:
+                    return bytes(self._ffi.buffer(buffer, length))
+                capacity = -length

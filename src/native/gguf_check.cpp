@@ -1,0 +1,177 @@
+// Checks a GGUF file's metadata before llama.cpp's loader meets it: the loader asserts, divides and allocates by it.
+#include "gguf_check.hpp"
+
+#include "gguf.h"
+#include "guard.hpp"
+
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace gollama {
+
+namespace {
+
+[[noreturn]] void refuse(const std::string & message) { throw failure(GOLLAMA_INVALID_MODEL, message); }
+
+// Reads ahead in large blocks; gguf asks for a few bytes at a time.
+class block_reader {
+  public:
+    explicit block_reader(const char * path) : file(std::fopen(path, "rb"), std::fclose), block(1 << 20) {
+        if (!file) {
+            refuse(std::string("the file cannot be opened: ") + std::strerror(errno));
+        }
+        std::fseek(file.get(), 0, SEEK_END);
+        const auto end = std::ftell(file.get());
+        size           = end < 0 ? 0 : static_cast<uint64_t>(end);
+    }
+
+    static size_t read(void * self, void * output, uint64_t offset, size_t length) {
+        return static_cast<block_reader *>(self)->copy(static_cast<char *>(output), offset, length);
+    }
+
+    uint64_t size = 0;
+
+  private:
+    size_t copy(char * output, uint64_t offset, size_t length) {
+        size_t done = 0;
+        while (done < length) {
+            if (offset < start || offset >= start + filled) {
+                start  = offset;
+                filled = std::fseek(file.get(), static_cast<long>(offset), SEEK_SET) ? 0
+                                                                                     : std::fread(block.data(), 1, block.size(), file.get());
+                if (filled == 0) {
+                    break;
+                }
+            }
+            const size_t part = std::min<uint64_t>(length - done, start + filled - offset);
+            std::memcpy(output + done, block.data() + (offset - start), part);
+            done += part;
+            offset += part;
+        }
+        return done;
+    }
+
+    std::unique_ptr<std::FILE, int (*)(std::FILE *)> file;
+    std::vector<char>                                block;
+    uint64_t                                         start  = 0;
+    size_t                                           filled = 0;
+};
+
+class metadata {
+  public:
+    explicit metadata(const gguf_context * gguf) : gguf(gguf) {
+        const int64_t id = gguf_find_key(gguf, "general.architecture");
+        if (id < 0 || gguf_get_kv_type(gguf, id) != GGUF_TYPE_STRING) {
+            refuse("the file does not say its architecture (general.architecture)");
+        }
+        architecture = gguf_get_val_str(gguf, id);
+    }
+
+    // The key of an array, -1 where there is none; refused if it is something else.
+    int64_t array(const char * key, gguf_type type) const {
+        const int64_t id = gguf_find_key(gguf, key);
+        if (id < 0) {
+            return -1;
+        }
+        if (gguf_get_kv_type(gguf, id) != GGUF_TYPE_ARRAY || gguf_get_arr_type(gguf, id) != type) {
+            refuse(std::string("the metadata key ") + key + " is not an array of " + gguf_type_name(type));
+        }
+        return id;
+    }
+
+    size_t length(int64_t id) const { return id < 0 ? 0 : gguf_get_arr_n(gguf, id); }
+
+    // A hyperparameter of the architecture must lie in a range where llama.cpp's arithmetic and allocations hold.
+    void check_size(const char * name, uint64_t least, uint64_t most) const {
+        const std::string key = architecture + "." + name;
+        const int64_t     id  = gguf_find_key(gguf, key.c_str());
+        if (id < 0) {
+            return;
+        }
+        const void * values = nullptr;
+        size_t       count  = 1;
+        gguf_type    type   = gguf_get_kv_type(gguf, id);
+        if (type == GGUF_TYPE_ARRAY) {
+            type   = gguf_get_arr_type(gguf, id);
+            count  = gguf_get_arr_n(gguf, id);
+            values = type == GGUF_TYPE_STRING ? nullptr : gguf_get_arr_data(gguf, id);
+        } else if (type != GGUF_TYPE_STRING) {
+            values = gguf_get_val_data(gguf, id);
+        }
+        if (type != GGUF_TYPE_UINT32 && type != GGUF_TYPE_INT32) {
+            return;  // llama.cpp refuses other types by name
+        }
+        for (size_t i = 0; i < count; i++) {
+            uint32_t value;
+            std::memcpy(&value, static_cast<const char *>(values) + i * sizeof(value), sizeof(value));
+            if (value < least || value > most) {
+                refuse("the metadata key " + key + " is " + std::to_string(value) + ", which is not between " +
+                       std::to_string(least) + " and " + std::to_string(most));
+            }
+        }
+    }
+
+    const gguf_context * gguf;
+    std::string          architecture;
+};
+
+void check_vocabulary(const metadata & meta) {
+    const int64_t tokens = meta.array("tokenizer.ggml.tokens", GGUF_TYPE_STRING);
+    const int64_t scores = meta.array("tokenizer.ggml.scores", GGUF_TYPE_FLOAT32);
+    const int64_t types  = meta.array("tokenizer.ggml.token_type", GGUF_TYPE_INT32);
+    const size_t  count  = meta.length(tokens);
+    if ((scores >= 0 && meta.length(scores) < count) || (types >= 0 && meta.length(types) < count)) {
+        refuse("the vocabulary has " + std::to_string(count) + " tokens and fewer scores or types");
+    }
+    meta.array("tokenizer.ggml.merges", GGUF_TYPE_STRING);
+}
+
+void check_tensors(const gguf_context * gguf, uint64_t size) {
+    const uint64_t data = gguf_get_data_offset(gguf);
+    for (int64_t i = 0; i < gguf_get_n_tensors(gguf); i++) {
+        const uint64_t offset = data + gguf_get_tensor_offset(gguf, i);
+        const uint64_t length = gguf_get_tensor_size(gguf, i);
+        if (offset > size || length > size - offset) {
+            refuse(std::string("the file ends before the data of tensor ") + gguf_get_tensor_name(gguf, i) +
+                   ": it is cut off or damaged");
+        }
+        const int64_t * shape = gguf_get_tensor_ne(gguf, i);
+        for (int axis = 0; axis < GGML_MAX_DIMS; axis++) {
+            if (shape[axis] < 1) {
+                refuse(std::string("the tensor ") + gguf_get_tensor_name(gguf, i) + " has an empty dimension");
+            }
+        }
+    }
+}
+
+}  // namespace
+
+void check_gguf(const char * path) {
+    block_reader reader(path);
+    char         magic[4] = {};
+    if (block_reader::read(&reader, magic, 0, sizeof(magic)) < sizeof(magic) || std::memcmp(magic, GGUF_MAGIC, sizeof(magic)) != 0) {
+        refuse(reader.size == 0 ? "the file is empty" : "the file is not in GGUF format: it does not begin with 'GGUF'");
+    }
+    const gguf_init_params                                params = { /*.no_alloc =*/true, /*.ctx =*/nullptr };
+    const std::unique_ptr<gguf_context, void (*)(gguf_context *)> gguf(
+        gguf_init_from_callback(block_reader::read, &reader, 0, reader.size, params), gguf_free);
+    if (!gguf) {
+        refuse(with_log("the GGUF header is damaged"));
+    }
+    const metadata meta(gguf.get());
+    meta.check_size("block_count", 1, 4096);
+    meta.check_size("embedding_length", 1, 1 << 20);
+    meta.check_size("context_length", 1, 1 << 30);
+    meta.check_size("attention.head_count", 0, 1 << 16);
+    meta.check_size("attention.head_count_kv", 0, 1 << 16);
+    meta.check_size("attention.key_length", 1, 1 << 16);
+    meta.check_size("attention.value_length", 1, 1 << 16);
+    meta.check_size("rope.dimension_count", 0, 1 << 16);
+    meta.check_size("expert_count", 0, 1 << 16);
+    check_vocabulary(meta);
+    check_tensors(gguf.get(), reader.size);
+}
+
+}  // namespace gollama

@@ -1,0 +1,170 @@
+// Sampling through llama.cpp's common sampler: every sampler, and grammars by check-then-resample.
+#include "sampler.hpp"
+
+#include "guard.hpp"
+#include "llama-grammar.h"  // llama.cpp's src: its parser tells what is wrong with a grammar
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+
+namespace gollama {
+
+// llama_grammar_parser::parse prints its error to stderr and keeps it from us, so its steps are taken here:
+// parse_rule throws, and a grammar without a root is told before the sampler asks for it.
+static void check_grammar(const llama_vocab * vocab, const char * grammar) {
+    llama_grammar_parser parser(vocab);
+    const char *         at = grammar;
+    while (*at && std::strchr(" \t\r\n#", *at)) {
+        at = *at == '#' ? at + std::strcspn(at, "\r\n") : at + 1;
+    }
+    try {
+        while (*at) {
+            at = parser.parse_rule(at);
+        }
+    } catch (const std::exception & e) {
+        throw failure(GOLLAMA_INVALID_ARGUMENT, std::string("the grammar does not parse: ") + e.what());
+    }
+    for (const auto & symbol : parser.symbol_ids) {
+        if (symbol.second >= parser.rules.size() || parser.rules[symbol.second].empty()) {
+            throw failure(GOLLAMA_INVALID_ARGUMENT, "the grammar uses the rule '" + symbol.first + "' and does not define it");
+        }
+    }
+    if (parser.symbol_ids.find("root") == parser.symbol_ids.end()) {
+        throw failure(GOLLAMA_INVALID_ARGUMENT, "the grammar has no rule named 'root'");
+    }
+}
+
+static common_params_sampling to_common(const llama_vocab * vocab, const gollama_sampling & in) {
+    common_params_sampling out;
+    out.no_perf            = true;
+    out.seed               = in.seed;
+    out.top_k              = in.top_k;
+    out.top_p              = in.top_p;
+    out.min_p              = in.min_p;
+    out.typ_p              = in.typical_p;
+    out.temp               = in.temperature;
+    out.dynatemp_range     = in.dynamic_temperature_range;
+    out.dynatemp_exponent  = in.dynamic_temperature_exponent;
+    out.top_n_sigma        = in.top_n_sigma;
+    out.xtc_probability    = in.xtc_probability;
+    out.xtc_threshold      = in.xtc_threshold;
+    out.penalty_last_n     = in.repeat_last_n;
+    out.penalty_repeat     = in.repeat_penalty;
+    out.penalty_freq       = in.frequency_penalty;
+    out.penalty_present    = in.presence_penalty;
+    out.dry_multiplier     = in.dry_multiplier;
+    out.dry_base           = in.dry_base;
+    out.dry_allowed_length = in.dry_allowed_length;
+    out.dry_penalty_last_n = in.dry_penalty_last_n;
+    out.mirostat           = in.mirostat;
+    out.mirostat_tau       = in.mirostat_tau;
+    out.mirostat_eta       = in.mirostat_eta;
+    out.ignore_eos         = in.ignore_eos;
+    out.dry_sequence_breakers.assign(in.dry_sequence_breakers, in.dry_sequence_breakers + in.n_dry_sequence_breakers);
+    out.logit_bias.assign(in.logit_bias, in.logit_bias + in.n_logit_bias);
+    const int32_t n_vocab = llama_vocab_n_tokens(vocab);
+    for (const auto & bias : out.logit_bias) {
+        if (bias.token < 0 || bias.token >= n_vocab) {
+            throw failure(GOLLAMA_INVALID_ARGUMENT, "logit_bias names token " + std::to_string(bias.token) +
+                                                        ", which is not in the vocabulary of " +
+                                                        std::to_string(n_vocab) + " tokens");
+        }
+    }
+    if (in.ignore_eos) {
+        for (llama_token token = 0; token < n_vocab; token++) {
+            if (llama_vocab_is_eog(vocab, token)) {
+                out.logit_bias.push_back({ token, -INFINITY });
+            }
+        }
+    }
+    if (in.grammar) {
+        check_grammar(vocab, in.grammar);
+        out.grammar = common_grammar(COMMON_GRAMMAR_TYPE_USER, in.grammar);
+    }
+    return out;
+}
+
+}  // namespace gollama
+
+extern "C" {
+
+gollama_sampling gollama_sampling_default(void) {
+    const common_params_sampling in;
+    gollama_sampling             out = {};
+    out.seed                         = in.seed;
+    out.top_k                        = in.top_k;
+    out.top_p                        = in.top_p;
+    out.min_p                        = in.min_p;
+    out.typical_p                    = in.typ_p;
+    out.temperature                  = in.temp;
+    out.dynamic_temperature_range    = in.dynatemp_range;
+    out.dynamic_temperature_exponent = in.dynatemp_exponent;
+    out.top_n_sigma                  = in.top_n_sigma;
+    out.xtc_probability              = in.xtc_probability;
+    out.xtc_threshold                = in.xtc_threshold;
+    out.repeat_last_n                = in.penalty_last_n;
+    out.repeat_penalty               = in.penalty_repeat;
+    out.frequency_penalty            = in.penalty_freq;
+    out.presence_penalty             = in.penalty_present;
+    out.dry_multiplier               = in.dry_multiplier;
+    out.dry_base                     = in.dry_base;
+    out.dry_allowed_length           = in.dry_allowed_length;
+    out.dry_penalty_last_n           = in.dry_penalty_last_n;
+    out.mirostat                     = in.mirostat;
+    out.mirostat_tau                 = in.mirostat_tau;
+    out.mirostat_eta                 = in.mirostat_eta;
+    out.ignore_eos                   = in.ignore_eos;
+    return out;
+}
+
+const char * gollama_dry_sequence_breaker_default(size_t index) {
+    static const common_params_sampling defaults;
+    return index < defaults.dry_sequence_breakers.size() ? defaults.dry_sequence_breakers[index].c_str() : nullptr;
+}
+
+gollama_sampler * gollama_sampler_new(const llama_model * model, const gollama_sampling * sampling, gollama_error * error) {
+    return gollama::guarded(error, static_cast<gollama_sampler *>(nullptr), [&] {
+        const llama_vocab * vocab = llama_model_get_vocab(model);
+        if (llama_vocab_type(vocab) == LLAMA_VOCAB_TYPE_NONE) {
+            throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "the model has no vocabulary to sample from");
+        }
+        auto params = gollama::to_common(vocab, *sampling);
+        auto result = std::make_unique<gollama_sampler>();
+        result->sampler.reset(common_sampler_init(model, params));
+        return result.release();
+    });
+}
+
+void gollama_sampler_free(gollama_sampler * sampler) { delete sampler; }
+
+bool gollama_sampler_reset(gollama_sampler * sampler, gollama_error * error) {
+    return gollama::guarded(error, false, [&] {
+        common_sampler_reset(sampler->sampler.get());
+        return true;
+    });
+}
+
+bool gollama_sampler_accept(gollama_sampler * sampler, const llama_token * tokens, int32_t count, bool generated,
+                            gollama_error * error) {
+    return gollama::guarded(error, false, [&] {
+        for (int32_t i = 0; i < count; i++) {
+            common_sampler_accept(sampler->sampler.get(), tokens[i], generated);
+        }
+        return true;
+    });
+}
+
+int32_t gollama_sampler_describe(const gollama_sampler * sampler, char * text, int32_t capacity, gollama_error * error) {
+    return gollama::guarded(error, -1, [&] {
+        const std::string description = common_sampler_print(sampler->sampler.get());
+        const auto        length      = static_cast<int32_t>(description.size());
+        if (length > capacity) {
+            return -length;
+        }
+        std::memcpy(text, description.data(), description.size());
+        return length;
+    });
+}
+
+}  // extern "C"

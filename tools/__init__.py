@@ -1,0 +1,1 @@
+"""Build-time helpers shared by setup.py, build_ffi.py, the tests and CI. Never imported by the installed package."""

@@ -1,0 +1,139 @@
+"""Compile what the wheel does not take ready-made: the shim, libmtmd and the RPC backend module.
+
+Upstream's parts are kept in the cache directory under a key of source digest, flags and compiler, so that they are
+compiled once per machine. The shim is small and compiled each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tools.natives import NativesError, cache_directory
+
+WORKERS = max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2)
+
+
+def _command(variable: str, otherwise: str) -> list[str]:
+    return shlex.split(os.environ.get(variable) or sysconfig.get_config_var(variable) or otherwise)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A shared library to be made: its file's name, its sources, and how they are compiled and linked."""
+
+    name: str
+    sources: tuple[Path, ...]
+    includes: tuple[Path, ...]
+    defines: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()  # file names of libraries beside it
+    flags: tuple[str, ...] = ()
+
+    def compile_command(self, source: Path, output: Path) -> list[str]:
+        c = source.suffix == ".c" and source.name != "sha1.c"  # sha1.c holds C++, upstream compiles it as such
+        compiler = [*_command("CC", "cc"), "-std=c11"] if c else [*_command("CXX", "c++"), "-xc++", "-std=c++17"]
+        return [*compiler, "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", *self.flags,
+                *(f"-D{define}" for define in self.defines), *(word for include in self.includes for word in ("-isystem", str(include))),
+                "-c", str(source), "-o", str(output)]
+
+    def link_command(self, objects: Iterable[Path], libraries: Path, output: Path) -> list[str]:
+        origin = "@loader_path" if platform.system() == "Darwin" else "$ORIGIN"
+        named = [f"-Wl,-soname,{self.name}", "-Wl,--as-needed"] if platform.system() == "Linux" else []
+        return [*_command("CXX", "c++"), "-shared", "-s", *map(str, objects),
+                *(str(libraries / link) for link in self.links),
+                f"-Wl,-rpath,{origin}", *named, "-lpthread", "-o", str(output)]
+
+    def key(self, digest: str) -> str:
+        """Changes whenever the library would come out otherwise."""
+        version = subprocess.run([*_command("CXX", "c++"), "--version"], capture_output=True, text=True, check=True).stdout
+        command = replace(self, includes=()).compile_command(Path("x.cpp"), Path("x.o"))
+        parts = [digest, version, *command, *self.links, *(source.name for source in self.sources)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def build(library: Library, libraries: Path, output: Path) -> Path:
+    """Compile a library's sources in parallel and link it against those in the folder `libraries`."""
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(WORKERS) as pool:
+        objects = [Path(scratch) / f"{number}.o" for number in range(len(library.sources))]
+        # large files first, so that no core waits at the end
+        order = sorted(zip(library.sources, objects, strict=True), key=lambda pair: -pair[0].stat().st_size)
+        list(pool.map(lambda pair: _run(library.compile_command(*pair)), order))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = output.with_name(f".{output.name}.{os.getpid()}")
+        _run(library.link_command(objects, libraries, partial))
+        partial.replace(output)
+    return output
+
+
+def build_cached(library: Library, libraries: Path, digest: str) -> Path:
+    """The library from the cache directory, built there first if need be."""
+    output = cache_directory() / "compiled" / f"{library.name}-{library.key(digest)}" / library.name
+    if not output.exists():
+        print(f"gollama: compiling {library.name} ({len(library.sources)} files; kept for the next build)", flush=True)
+        build(library, libraries, output)
+    return output
+
+
+def _run(command: list[str]) -> None:
+    try:
+        result = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise NativesError(f"the compiler {command[0]!r} is not on PATH: install a C and a C++ compiler (Debian: "
+                           "`apt install g++`), or name yours in CC and CXX") from None
+    if result.returncode:
+        raise NativesError(f"{shlex.join(command)} failed:\n{result.stderr[-4000:]}")
+
+
+def mtmd(source: Path, release: str) -> Library:
+    """llama.cpp's images and audio, which the prebuilt packages lack."""
+    folder, vendor = source / "tools" / "mtmd", source / "vendor"
+    names = ("mtmd", "mtmd-audio", "mtmd-image", "mtmd-helper", "mtmd-helper-gen", "clip")
+    sources = [*(folder / f"{name}.cpp" for name in names), *sorted((folder / "models").glob("*.cpp")),
+               vendor / "hash" / "hash.cpp", vendor / "hash" / "xxhash" / "xxhash.c",
+               vendor / "hash" / "sha1" / "sha1.c", vendor / "hash" / "sha256" / "sha256.c"]
+    includes = (source / "include", source / "ggml" / "include", folder, vendor, vendor / "hash", vendor / "stb",
+                vendor / "miniaudio", vendor / "sheredom")
+    links = (f"libllama.{release}.so", f"libggml.{release}.so", "libggml-base.so")
+    return Library("libmtmd.so", tuple(sources), includes, ("LLAMA_SHARED", "LLAMA_BUILD", "MTMD_VIDEO"), links, ("-w",))
+
+
+def rpc(source: Path) -> Library:
+    """The backend that computes on other machines, which the prebuilt packages lack."""
+    folder = source / "ggml" / "src"
+    includes = (source / "ggml" / "include", folder)
+    defines = ("GGML_BACKEND_DL", "GGML_BACKEND_SHARED", "GGML_BACKEND_BUILD", "GGML_SHARED", "_GNU_SOURCE")
+    sources = (folder / "ggml-rpc" / "ggml-rpc.cpp", folder / "ggml-rpc" / "transport.cpp")
+    return Library("libggml-rpc.so", sources, includes, defines, ("libggml-base.so",), ("-w",))
+
+
+def shim(root: Path, source: Path, release: str) -> Library:
+    """Our own library, with the toolchain of the libraries it calls."""
+    includes = (root / "include", root / "include" / "llama.cpp", source / "include", source / "ggml" / "include", source / "common", source / "src",
+                source / "vendor", source / "tools" / "mtmd")
+    links = ("libllama-common.so", f"libllama.{release}.so", f"libggml.{release}.so", "libggml-base.so", "libmtmd.so")
+    sources = tuple(sorted((root / "src" / "native").glob("*.cpp")))
+    return Library("libgollama.so", sources, includes, ("LLAMA_SHARED",), links, ("-Wall", "-Wextra", "-Wno-unused-parameter"))
+
+
+def copy_native(file: Path, folder: Path) -> None:
+    """Copy a prebuilt library, and take the empty entry out of its search path.
+
+    Upstream links with the run path `$ORIGIN:`, whose empty second part makes the loader look for every further
+    library in the current directory. The colon is overwritten in place, so nothing in the file moves.
+    """
+    content = file.read_bytes()
+    if content.startswith(b"\x7fELF"):
+        content = content.replace(b"\0$ORIGIN:\0", b"\0$ORIGIN\0\0")
+    target = folder / file.name
+    target.write_bytes(content)
+    shutil.copymode(file, target)
