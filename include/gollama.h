@@ -66,6 +66,29 @@ GOLLAMA_API bool    gollama_backend_load (const char * path, gollama_error * err
 GOLLAMA_API struct llama_model * gollama_model_load(
         const char * path, struct llama_model_params params, gollama_error * error);
 
+/* What llama.h's llama_model_n_* and llama_model_is_* functions tell, by their names. Where only the vocabulary was
+ * loaded, llama.cpp knows no sizes and they are 0. */
+typedef struct gollama_model_facts {
+    uint64_t n_params;
+    uint64_t size;
+    int32_t  n_ctx_train;
+    int32_t  n_embd;
+    int32_t  n_layer;
+    int32_t  n_head;
+    int32_t  n_head_kv;
+    int32_t  n_swa;
+    int32_t  n_vocab;
+    bool     has_encoder;
+    bool     has_decoder;
+    bool     is_recurrent;
+    bool     is_hybrid;
+    bool     is_diffusion;
+    bool     add_bos;
+    bool     add_eos;
+} gollama_model_facts;
+
+GOLLAMA_API bool gollama_model_describe(const struct llama_model * model, gollama_model_facts * facts, gollama_error * error);
+
 /* Text to tokens: the number of tokens, or minus the number needed if `capacity` is too small.
  * -1 with error->code set is a failure. */
 GOLLAMA_API int32_t gollama_tokenize(

@@ -1,0 +1,69 @@
+"""gollama: llama.cpp for Python.
+
+>>> import gollama
+>>> with gollama.LLM("smollm2") as llm:
+...     reply = llm.chat([{"role": "user", "content": "Say hello."}], max_tokens=32)
+
+Importing does nothing: the compiled libraries are loaded on first use, and models are fetched when they are asked for.
+llama.cpp's log goes to the logger `gollama`.
+"""
+
+from gollama.context import Context
+from gollama.errors import (
+    BrokenError,
+    BusyError,
+    CancelledError,
+    ChatError,
+    ClosedError,
+    ContextOverflowError,
+    DownloadError,
+    GollamaError,
+    GrammarError,
+    InvalidModelError,
+    LibraryError,
+    ModelNotFoundError,
+    NativeError,
+    OptionError,
+    OutOfMemoryError,
+    TextError,
+    UnknownOptionError,
+)
+from gollama.llm import LLM
+from gollama.model import Model
+from gollama.options import LoadOptions, SamplingParams
+from gollama.results import Chunk, Completion, Timings, Usage
+from gollama.sampler import Sampler
+from gollama.version import VersionInfo, __version__, version_info
+
+__all__ = [
+    "LLM",
+    "BrokenError",
+    "BusyError",
+    "CancelledError",
+    "ChatError",
+    "Chunk",
+    "ClosedError",
+    "Completion",
+    "Context",
+    "ContextOverflowError",
+    "DownloadError",
+    "GollamaError",
+    "GrammarError",
+    "InvalidModelError",
+    "LibraryError",
+    "LoadOptions",
+    "Model",
+    "ModelNotFoundError",
+    "NativeError",
+    "OptionError",
+    "OutOfMemoryError",
+    "Sampler",
+    "SamplingParams",
+    "TextError",
+    "Timings",
+    "UnknownOptionError",
+    "Usage",
+    "VersionInfo",
+    "__version__",
+    "version_info",
+]

@@ -21,4 +21,30 @@ llama_model * gollama_model_load(const char * path, llama_model_params params, g
     });
 }
 
+bool gollama_model_describe(const llama_model * model, gollama_model_facts * facts, gollama_error * error) {
+    *facts = {};
+    return gollama::guarded(error, false, [&] {
+        const llama_vocab * vocab = llama_model_get_vocab(model);
+        facts->n_vocab            = llama_vocab_n_tokens(vocab);
+        facts->add_bos            = llama_vocab_get_add_bos(vocab);
+        facts->add_eos            = llama_vocab_get_add_eos(vocab);
+        facts->n_layer            = llama_model_n_layer(model);
+        if (facts->n_layer > 0) {  // the per-layer sizes assert that there are layers
+            facts->n_params     = llama_model_n_params(model);
+            facts->size         = llama_model_size(model);
+            facts->n_ctx_train  = llama_model_n_ctx_train(model);
+            facts->n_embd       = llama_model_n_embd(model);
+            facts->n_head       = llama_model_n_head(model);
+            facts->n_head_kv    = llama_model_n_head_kv(model);
+            facts->n_swa        = llama_model_n_swa(model);
+            facts->has_encoder  = llama_model_has_encoder(model);
+            facts->has_decoder  = llama_model_has_decoder(model);
+            facts->is_recurrent = llama_model_is_recurrent(model);
+            facts->is_hybrid    = llama_model_is_hybrid(model);
+            facts->is_diffusion = llama_model_is_diffusion(model);
+        }
+        return true;
+    });
+}
+
 }  // extern "C"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypedDict
 
 from gollama._native import callbacks, log
@@ -11,10 +12,7 @@ from gollama._native.failures import Failures
 from gollama._native.handles import Handle
 from gollama._native.library import library
 from gollama._native.text import c_text, decode, path_bytes
-from gollama.errors import TextError
-
-_CONTROL = "control"
-
+from gollama.errors import NativeError, TextError
 
 class LoadFields(TypedDict):
     """llama_model_params by gollama's names."""
@@ -52,37 +50,16 @@ class ModelHandle(Handle):
         super().__init__(f"the model {path}", pointer, lib.llama_model_free)
         self._ffi, self._lib = ffi, lib
         self._vocab = lib.llama_model_get_vocab(pointer)
+        self._has_vocabulary = lib.llama_vocab_type(self._vocab) != lib.LLAMA_VOCAB_TYPE_NONE
 
-    # ---- numbers ----
-
-    def sizes(self) -> dict[str, int]:
-        """What llama.h's llama_model_n_* functions tell, by their names without the prefix."""
-        lib = self._lib
+    def facts(self) -> dict[str, int]:
+        """Every field of gollama_model_facts, by its name."""
+        facts = self._ffi.new("gollama_model_facts *")
+        failures = Failures(library())
         with self.use() as model:
-            return {
-                "n_ctx_train": lib.llama_model_n_ctx_train(model),
-                "n_embd": lib.llama_model_n_embd(model),
-                "n_layer": lib.llama_model_n_layer(model),
-                "n_head": lib.llama_model_n_head(model),
-                "n_head_kv": lib.llama_model_n_head_kv(model),
-                "n_swa": lib.llama_model_n_swa(model),
-                "n_params": lib.llama_model_n_params(model),
-                "size": lib.llama_model_size(model),
-                "n_vocab": lib.llama_vocab_n_tokens(self._vocab),
-            }
-
-    def traits(self) -> dict[str, bool]:
-        lib = self._lib
-        with self.use() as model:
-            return {
-                "has_encoder": lib.llama_model_has_encoder(model),
-                "has_decoder": lib.llama_model_has_decoder(model),
-                "is_recurrent": lib.llama_model_is_recurrent(model),
-                "is_hybrid": lib.llama_model_is_hybrid(model),
-                "is_diffusion": lib.llama_model_is_diffusion(model),
-                "add_bos": lib.llama_vocab_get_add_bos(self._vocab),
-                "add_eos": lib.llama_vocab_get_add_eos(self._vocab),
-            }
+            self._lib.gollama_model_describe(model, facts, failures.error)
+            failures.check()
+        return {name: getattr(facts, name) for name, _ in self._ffi.typeof("gollama_model_facts").fields}
 
     # ---- strings ----
 
@@ -133,23 +110,31 @@ class ModelHandle(Handle):
             found = {name: int(getattr(self._lib, f"llama_vocab_{name}")(self._vocab)) for name in names}
         return {name: token for name, token in found.items() if token >= 0}
 
-    def is_control(self, token: int) -> bool:
+    @contextmanager
+    def _use_vocabulary(self) -> Iterator[None]:
+        """As `use`; llama.cpp asserts that there is a vocabulary wherever it is asked about one."""
         with self.use():
+            if not self._has_vocabulary:
+                raise NativeError(f"{self._owned.name} has no vocabulary")
+            yield
+
+    def is_control(self, token: int) -> bool:
+        with self._use_vocabulary():
             return bool(self._lib.llama_vocab_is_control(self._vocab, token))
 
     def is_end_of_generation(self, token: int) -> bool:
-        with self.use():
+        with self._use_vocabulary():
             return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
 
     def token_text(self, token: int) -> str:
         """The token as the vocabulary writes it."""
-        with self.use():
+        with self._use_vocabulary():
             return c_text(self._ffi, self._lib.llama_vocab_get_text(self._vocab, token)) or ""
 
     def control_tokens(self) -> dict[int, str]:
         """Every control token and its text."""
         lib = self._lib
-        with self.use():
+        with self._use_vocabulary():
             count = lib.llama_vocab_n_tokens(self._vocab)
             ids = [token for token in range(count) if lib.llama_vocab_is_control(self._vocab, token)]
         return {token: self.token_text(token) for token in ids}
@@ -159,7 +144,7 @@ class ModelHandle(Handle):
             raise TextError(f"the text has {len(data)} bytes; llama.cpp takes less than 2 GiB at once")
         failures = Failures(library())
         capacity = len(data) // 2 + 16
-        with self.use():
+        with self._use_vocabulary():
             while True:
                 tokens = self._ffi.new("llama_token[]", capacity)
                 count = self._lib.gollama_tokenize(
@@ -172,7 +157,7 @@ class ModelHandle(Handle):
     def detokenize(self, tokens: Sequence[int], special: bool, start: bool) -> bytes:
         failures = Failures(library())
         capacity = 8 * len(tokens) + 64
-        with self.use():
+        with self._use_vocabulary():
             given = self._ffi.new("llama_token[]", list(tokens))
             while True:
                 buffer = self._ffi.new("char[]", capacity)

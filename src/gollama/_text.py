@@ -1,0 +1,52 @@
+"""Bytes of tokens to text that can be shown: whole characters only, and nothing that may become a stop string."""
+
+from __future__ import annotations
+
+import codecs
+
+
+class TextStream:
+    """Collects the bytes of tokens, releases text.
+
+    Text is held back while it could be the beginning of a stop string, or of a character. Linear in the text's length.
+    """
+
+    def __init__(self, stop: tuple[str, ...] = ()) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stop = stop
+        self._longest = max(map(len, stop), default=0)
+        self._held = ""
+        self.stopped = False
+
+    def push(self, data: bytes) -> str:
+        """Add a token's bytes; the text that may be shown now. Sets `stopped` when a stop string came."""
+        return self._release(self._decoder.decode(data))
+
+    def finish(self) -> str:
+        """No more bytes come: the text that was held back."""
+        text = self._release(self._decoder.decode(b"", final=True))
+        held, self._held = self._held, ""
+        return text + held
+
+    def _release(self, text: str) -> str:
+        if self.stopped:
+            return ""
+        if not self._stop:
+            return text
+        self._held += text
+        found = [index for index in map(self._held.find, self._stop) if index >= 0]
+        if found:
+            released, self._held = self._held[: min(found)], ""
+            self.stopped = True
+            return released
+        keep = self._could_begin_stop()
+        released, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep:]
+        return released
+
+    def _could_begin_stop(self) -> int:
+        """Length of the longest end of the held text that is the beginning of a stop string."""
+        for length in range(min(len(self._held), self._longest - 1), 0, -1):
+            end = self._held[-length:]
+            if any(stop.startswith(end) for stop in self._stop):
+                return length
+        return 0

@@ -1,0 +1,101 @@
+"""Messages to a prompt's tokens, by the model's own template."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from gollama import _native
+from gollama.errors import ChatError
+from gollama.model import Model
+
+Message = Mapping[str, Any]
+ROLES = ("system", "user", "assistant", "tool", "developer")
+
+logger = logging.getLogger("gollama")
+
+
+def check_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """The messages as plain dicts; ChatError with the path of what is wrong."""
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
+        raise ChatError(f"messages must be a list of dicts with 'role' and 'content', not {type(messages).__name__}")
+    if not messages:
+        raise ChatError("messages is empty: there is nothing to answer")
+    return [_check_message(f"messages[{index}]", message) for index, message in enumerate(messages)]
+
+
+def _check_message(path: str, message: Message) -> dict[str, str]:
+    if not isinstance(message, Mapping):
+        raise ChatError(f"{path} must be a dict with 'role' and 'content', not {type(message).__name__}")
+    role = message.get("role")
+    if role not in ROLES:
+        raise ChatError(f"{path}.role must be one of {', '.join(ROLES)}, not {role!r}")
+    content = message.get("content")
+    if not isinstance(content, str):
+        raise ChatError(f"{path}.content must be a str, not {type(content).__name__}")
+    unknown = sorted(set(message) - {"role", "content"}, key=str)
+    if unknown:
+        raise ChatError(f"{path}.{unknown[0]} is not a field of a message; there are: role, content")
+    _native.utf8(content, f"{path}.content")
+    return {"role": role, "content": content}
+
+
+class ChatFormatter:
+    """Renders messages for one model and tokenizes the prompt. One thread at a time."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        if model.chat_template() is None:
+            logger.warning("%s has no chat template; ChatML is used instead", model.path.name)
+        self._templates = _native.ChatTemplatesHandle(model._handle)
+        self._control: re.Pattern[str] | None = None
+
+    def close(self) -> None:
+        self._templates.close()
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """The prompt as text."""
+        return self._render(check_messages(messages), add_generation_prompt)
+
+    def tokenize(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
+        """The prompt as tokens. The template's control tokens become tokens; those in the messages stay text.
+
+        Text in a message that reads like a control token is fenced with a character that occurs in no message and in
+        no template, so that it can be found in the rendered prompt and tokenized as plain text.
+        """
+        plain = check_messages(messages)
+        fence = self._fence(plain)
+        if fence is None:
+            return self._model.tokenize(self._render(plain, add_generation_prompt), parse_special=True)
+        pattern = self._control_pattern()
+        fenced = [{**message, "content": pattern.sub(lambda match: fence + match[0] + fence, message["content"])} for message in plain]
+        parts = self._render(fenced, add_generation_prompt).split(fence)
+        return [token for index, part in enumerate(parts)
+                for token in self._model.tokenize(part, add_special=index == 0, parse_special=index % 2 == 0)]
+
+    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        request = {"messages": messages, "add_generation_prompt": add_generation_prompt}
+        return str(self._templates.render(request)["prompt"])
+
+    def _fence(self, messages: list[dict[str, str]]) -> str | None:
+        """A character to fence with; None if no message holds a control token's text."""
+        text = "\n".join(message["content"] for message in messages)
+        # the tokenizer itself is the judge of whether there is one, and quicker than a search
+        if not any(self._model.is_control(token) for token in set(self._model.tokenize(text, add_special=False, parse_special=True))):
+            return None
+        template = self._model.chat_template() or ""
+        return next(character for character in _noncharacters() if character not in text and character not in template)
+
+    def _control_pattern(self) -> re.Pattern[str]:
+        if self._control is None:
+            texts = sorted(filter(None, self._model.control_tokens.values()), key=len, reverse=True)
+            self._control = re.compile("|".join(map(re.escape, texts)))
+        return self._control
+
+
+def _noncharacters() -> Iterator[str]:
+    """Code points that Unicode keeps for a program's inner use; past those, private ones without end."""
+    yield from map(chr, range(0xFDD0, 0xFDF0))
+    yield from map(chr, range(0xF0000, 0x110000))

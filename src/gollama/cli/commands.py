@@ -1,0 +1,141 @@
+"""The subcommands: their options and what they call."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Annotated, Any, Optional
+
+import typer
+
+from gollama import models
+from gollama._options import help_text
+from gollama.cli import output
+from gollama.cli.run import Session
+from gollama.errors import TextError
+from gollama.options import LoadOptions, SamplingParams
+
+app = typer.Typer(
+    name="gollama", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    help="Run language models on this machine with llama.cpp.",
+)
+
+ModelArgument = Annotated[str, typer.Argument(help="A name (`gollama list` shows them) or the path of a GGUF file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _sampling(name: str, *names: str) -> Any:
+    return typer.Option(*names, help=help_text(SamplingParams, name), show_default=False, rich_help_panel="Sampling")
+
+
+def _loading(name: str, *names: str) -> Any:
+    return typer.Option(*names, help=help_text(LoadOptions, name), show_default=False, rich_help_panel="Loading")
+
+
+@app.command()
+def run(
+    model: ModelArgument,
+    prompt: Annotated[Optional[str], typer.Argument(help="What to answer. Without it: piped text, or a chat.")] = None,  # noqa: UP045
+    system: Annotated[Optional[str], typer.Option(help="The system message.")] = None,  # noqa: UP045
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it stands, without the chat template.")] = False,
+    as_json: JsonOption = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Print tokens per second and time to first token, on stderr.")] = False,
+    max_tokens: Annotated[Optional[int], _sampling("max_tokens", "--max-tokens", "-n")] = None,  # noqa: UP045
+    temperature: Annotated[Optional[float], _sampling("temperature", "--temperature", "-t")] = None,  # noqa: UP045
+    top_k: Annotated[Optional[int], _sampling("top_k")] = None,  # noqa: UP045
+    top_p: Annotated[Optional[float], _sampling("top_p")] = None,  # noqa: UP045
+    min_p: Annotated[Optional[float], _sampling("min_p")] = None,  # noqa: UP045
+    typical_p: Annotated[Optional[float], _sampling("typical_p")] = None,  # noqa: UP045
+    top_n_sigma: Annotated[Optional[float], _sampling("top_n_sigma")] = None,  # noqa: UP045
+    repeat_penalty: Annotated[Optional[float], _sampling("repeat_penalty")] = None,  # noqa: UP045
+    repeat_last_n: Annotated[Optional[int], _sampling("repeat_last_n")] = None,  # noqa: UP045
+    presence_penalty: Annotated[Optional[float], _sampling("presence_penalty")] = None,  # noqa: UP045
+    frequency_penalty: Annotated[Optional[float], _sampling("frequency_penalty")] = None,  # noqa: UP045
+    dry_multiplier: Annotated[Optional[float], _sampling("dry_multiplier")] = None,  # noqa: UP045
+    xtc_probability: Annotated[Optional[float], _sampling("xtc_probability")] = None,  # noqa: UP045
+    mirostat: Annotated[Optional[int], _sampling("mirostat")] = None,  # noqa: UP045
+    seed: Annotated[Optional[int], _sampling("seed", "--seed", "-s")] = None,  # noqa: UP045
+    stop: Annotated[Optional[list[str]], typer.Option(help="Stop at this text; may be given several times.", rich_help_panel="Sampling")] = None,  # noqa: UP045
+    ignore_eos: Annotated[Optional[bool], _sampling("ignore_eos", "--ignore-eos")] = None,  # noqa: UP045
+    grammar: Annotated[Optional[str], _sampling("grammar")] = None,  # noqa: UP045
+    context_size: Annotated[Optional[int], _loading("context_size", "--context-size", "-c")] = None,  # noqa: UP045
+    threads: Annotated[Optional[int], _loading("threads")] = None,  # noqa: UP045
+    gpu_layers: Annotated[Optional[int], _loading("gpu_layers")] = None,  # noqa: UP045
+) -> None:
+    """Answer a prompt and end, or open a chat.
+
+    In the chat, Ctrl-C stops the answer and keeps the chat, Ctrl-D leaves. Text that is piped in is the prompt.
+    """
+    given = locals()
+    sampling = SamplingParams(**_given(given, SamplingParams))
+    loading = LoadOptions(**_given(given, LoadOptions))
+    if prompt is None and not sys.stdin.isatty():
+        prompt = sys.stdin.read()
+    if prompt is not None and not prompt.strip():
+        raise TextError("the prompt is empty")
+    if prompt is None and (as_json or raw):
+        raise typer.BadParameter("--json and --raw need a prompt")
+    with Session(model, loading, sampling, system=system, raw=raw, stats=stats) as session:
+        if prompt is None:
+            session.chat()
+        elif as_json:
+            output.print_json(session.answer_whole(prompt))
+        else:
+            session.answer(prompt)
+
+
+def _given(values: dict[str, Any], record: type) -> dict[str, Any]:
+    """The options of a record that were given on the command line."""
+    names = [field.name for field in dataclasses.fields(record)]
+    return {name: values[name] for name in names if values.get(name) not in (None, [])}
+
+
+@app.command()
+def pull(names: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names; `gollama list` shows them.")]) -> None:
+    """Fetch models by name, verified, for use without a network later."""
+    for name in names:
+        print(models.fetch(name))
+
+
+@app.command(name="list")
+def list_models(as_json: JsonOption = False) -> None:
+    """List the models that gollama knows by name, and which are here."""
+    rows = [{"name": model.name, "title": model.title, "quantization": model.quantization, "size": model.size,
+             "license": model.license, "path": str(model.path) if model.is_cached else None}
+            for model in models.known_models().values()]
+    if as_json:
+        output.print_json(rows)
+    else:
+        output.print_models(rows)
+
+
+@app.command()
+def show(model: ModelArgument, as_json: JsonOption = False) -> None:
+    """Show a model's sizes and metadata."""
+    from gollama.model import Model
+
+    with Model(models.resolve(model), vocab_only=True) as loaded:
+        facts = {
+            "path": str(loaded.path), "description": loaded.description, "file_type": loaded.file_type,
+            "file_size": loaded.path.stat().st_size, "context": loaded.n_ctx_train, "embedding": loaded.n_embd,
+            "layers": loaded.n_layer, "heads": loaded.n_head, "kv_heads": loaded.n_head_kv, "sliding_window": loaded.n_swa,
+            "vocabulary": loaded.n_vocab, "vocabulary_type": loaded.vocabulary_type, "special_tokens": loaded.special_tokens,
+            "chat_template": loaded.chat_template() is not None,
+        }
+        metadata = loaded.metadata
+    if as_json:
+        output.print_json({**facts, "metadata": metadata})
+    else:
+        output.print_model(facts, metadata)
+
+
+@app.command()
+def version(as_json: JsonOption = False) -> None:
+    """Print the versions of gollama and llama.cpp, and the CPU library in use."""
+    from gollama.version import version_info
+
+    info = version_info()
+    if as_json:
+        output.print_json(dataclasses.asdict(info))
+    else:
+        print(f"gollama {info.gollama}\nllama.cpp {info.llama_cpp} ({info.target})\nCPU variant {info.cpu_variant}")

@@ -1,0 +1,120 @@
+"""A context: the memory that a model computes in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gollama import _native
+from gollama._threads import usable_cores
+from gollama.errors import ContextOverflowError, OptionError
+from gollama.model import Model
+from gollama.options import LoadOptions
+from gollama.sampler import Sampler
+
+if TYPE_CHECKING:
+    import numpy
+
+DEFAULT_CONTEXT_SIZE = 4096
+
+
+class Context:
+    """Memory for one sequence of tokens, and the step that computes the next ones. A `with` block.
+
+    One thread at a time: a second one gets BusyError, except in `cancel`.
+    """
+
+    def __init__(self, model: Model, options: LoadOptions | None = None) -> None:
+        self.model = model
+        options = options or LoadOptions()
+        threads = options.threads or usable_cores()
+        size = options.context_size or min(model.n_ctx_train or DEFAULT_CONTEXT_SIZE, DEFAULT_CONTEXT_SIZE)
+        self._handle = _native.ContextHandle(model._handle, {
+            "context_size": size,
+            "batch_size": options.batch_size,
+            "micro_batch_size": options.micro_batch_size,
+            "sequences": 1,
+            "threads": threads,
+            "threads_batch": options.threads_batch or threads,
+            "flash_attention": options.flash_attention,
+            "embeddings": False,
+        })
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free it. Waits for a running step; may be called again."""
+        self._handle.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._handle.closed
+
+    @property
+    def context_size(self) -> int:
+        """Tokens that fit, as llama.cpp rounded it."""
+        return self._handle.context_size
+
+    @property
+    def batch_size(self) -> int:
+        """Most tokens that one `decode` takes."""
+        return self._handle.batch_size
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens in memory: the position that comes next."""
+        return self._handle.positions(0)[1] + 1
+
+    def decode(self, tokens: Sequence[int], *, output: bool = True) -> None:
+        """Compute tokens behind those in memory. `output` keeps the last one's logits for `logits` and `sample`.
+
+        ContextOverflowError if they do not fit, and nothing is computed.
+        """
+        if not tokens:
+            raise OptionError("there are no tokens to decode")
+        position = self.n_tokens
+        self._require_room(len(tokens), position)
+        for start in range(0, len(tokens), self.batch_size):
+            part = tokens[start : start + self.batch_size]
+            last = start + len(part) == len(tokens)
+            self._handle.step(part, position + start, output=output and last)
+
+    def step(self, tokens: Sequence[int], position: int, sampler: Sampler) -> _native.Sampled:
+        """Decode up to `batch_size` tokens from a position on and sample the next: one call into llama.cpp."""
+        sampled = self._handle.step(tokens, position, 0, sampler._handle)
+        assert sampled is not None
+        return sampled
+
+    def logits(self) -> numpy.ndarray:
+        """The last decoded token's logits: float32 of shape (n_vocab,), a copy. OptionError before any decode."""
+        import numpy
+
+        data = self._handle.logits()
+        if data is None:
+            raise OptionError("there are no logits: decode something with output=True first")
+        return numpy.frombuffer(data, numpy.float32)
+
+    def truncate(self, n_tokens: int) -> bool:
+        """Forget all but the first n tokens; False, and nothing forgotten, where this model's memory cannot."""
+        return self._handle.remove(0, n_tokens, -1)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._handle.clear()
+
+    def cancel(self) -> None:
+        """From any thread: end the running step, or else the next one, with CancelledError."""
+        self._handle.cancel()
+
+    def resume(self) -> None:
+        """Forget a cancellation that no step has met."""
+        self._handle.resume()
+
+    def _require_room(self, count: int, position: int) -> None:
+        if position + count > self.context_size:
+            raise ContextOverflowError(f"{count} tokens do not fit behind {position} in a context of {self.context_size}: "
+                                       "load with a larger context_size, or pass less text")

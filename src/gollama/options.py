@@ -1,0 +1,111 @@
+"""The options of loading and of sampling. Both are frozen, checked when made, and equal wherever they are used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from gollama._options import FLOAT32_MAX, check, option
+from gollama.errors import OptionError
+
+SEED_MAX = 2**32 - 2  # llama.cpp takes 2**32 - 1 for "random"
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded and how its context is laid out.
+
+    >>> LoadOptions(context_size=8192, threads=4).context_size
+    8192
+    """
+
+    context_size: int | None = option(
+        None, "tokens of prompt and answer together; None: what the model was trained for, at most 4096", int, least=1, optional=True)
+    batch_size: int = option(2048, "most tokens given to llama_decode at once", int, least=1)
+    micro_batch_size: int = option(512, "most tokens computed at once; more needs more memory", int, least=1)
+    threads: int | None = option(
+        None, "threads for single tokens; None: the cores this process may use", int, least=1, most=512, optional=True)
+    threads_batch: int | None = option(None, "threads for prompts; None: as many as `threads`", int, least=1, most=512, optional=True)
+    gpu_layers: int | None = option(None, "layers kept on a GPU; None: all, where there is one", int, least=0, optional=True)
+    main_gpu: int = option(0, "the GPU that computes what is not split", int, least=0)
+    use_mmap: bool = option(True, "map the file into memory instead of reading it", bool)
+    use_mlock: bool = option(False, "keep the model from being swapped out", bool)
+    check_tensors: bool = option(False, "check every tensor's data while loading", bool)
+    flash_attention: str = option("auto", "flash attention", str, choices=("auto", "on", "off"))
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How tokens are chosen and when to stop. The defaults are llama.cpp's.
+
+    The samplers run in llama.cpp's order: penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature.
+
+    >>> SamplingParams(temperature=0, max_tokens=64).top_k
+    40
+    """
+
+    max_tokens: int | None = option(None, "most tokens to generate; None: until the model stops or the context is full", int, least=1, optional=True)
+    temperature: float = option(0.8, "0 takes the likeliest token each time; higher is more varied", float, least=0)
+    top_k: int = option(40, "keep the k likeliest tokens; 0: all", int, least=0)
+    top_p: float = option(0.95, "keep the likeliest tokens that together reach p; 1: all", float, least=0, most=1)
+    min_p: float = option(0.05, "drop tokens less likely than p times the likeliest; 0: none", float, least=0, most=1)
+    typical_p: float = option(1.0, "locally typical sampling; 1: off", float, least=0, most=1)
+    top_n_sigma: float = option(-1.0, "keep tokens within n standard deviations of the best logit; negative: off", float)
+    repeat_penalty: float = option(1.0, "divide the logits of tokens seen lately; 1: off", float, least=1e-6)
+    repeat_last_n: int = option(64, "how many tokens back the penalties look; 0: off", int, least=0)
+    presence_penalty: float = option(0.0, "taken from the logits of tokens seen lately; 0: off", float)
+    frequency_penalty: float = option(0.0, "taken from the logits of tokens for each time seen lately; 0: off", float)
+    dry_multiplier: float = option(0.0, "DRY, against repeated sequences; 0: off", float, least=0)
+    dry_base: float = option(1.75, "DRY's base", float, least=0)
+    dry_allowed_length: int = option(2, "DRY: longest repetition without a penalty", int, least=0)
+    dry_penalty_last_n: int = option(64, "DRY: how many tokens back it looks; 0: off", int, least=0)
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    xtc_probability: float = option(0.0, "XTC: how often the likeliest tokens are dropped; 0: off", float, least=0, most=1)
+    xtc_threshold: float = option(0.1, "XTC: least probability of a token that may be dropped", float, least=0, most=1)
+    mirostat: int = option(0, "Mirostat 1 or 2 in place of the other samplers; 0: off", int, least=0, most=2)
+    mirostat_tau: float = option(5.0, "Mirostat's target entropy", float, least=0)
+    mirostat_eta: float = option(0.1, "Mirostat's learning rate", float, least=0)
+    dynamic_temperature_range: float = option(0.0, "temperature varies by this much with the entropy; 0: off", float, least=0)
+    dynamic_temperature_exponent: float = option(1.0, "how entropy maps to the dynamic temperature", float, least=0)
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = option(None, "same seed, same text; None: random each time", int, least=0, most=SEED_MAX, optional=True)
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = option(False, "never let the model end by itself", bool)
+    grammar: str | None = option(None, "GBNF grammar that the text must follow; its first rule is `root`", str, optional=True)
+
+    def __post_init__(self) -> None:
+        check(self)
+        object.__setattr__(self, "stop", _texts("stop", self.stop))
+        object.__setattr__(self, "dry_sequence_breakers", _texts("dry_sequence_breakers", self.dry_sequence_breakers))
+        object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
+
+    def __hash__(self) -> int:
+        values = (getattr(self, name) for name in self.__dataclass_fields__ if name != "logit_bias")
+        return hash((*values, *sorted(self.logit_bias.items())))
+
+
+def _texts(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else tuple(value if value is not None else ())
+    for text in texts:
+        if not isinstance(text, str) or not text:
+            raise OptionError(f"{name} must hold strings that are not empty, not {text!r}")
+    return texts
+
+
+def _biases(value: Any) -> Mapping[int, float]:
+    if value is None:
+        value = {}
+    if not isinstance(value, Mapping):
+        raise OptionError(f"logit_bias must map token ids to numbers, not be {value!r}")
+    for token, bias in value.items():
+        if isinstance(token, bool) or not isinstance(token, int):
+            raise OptionError(f"logit_bias must map token ids to numbers; {token!r} is no token id")
+        if isinstance(bias, bool) or not isinstance(bias, (int, float)) or math.isnan(bias) or bias > FLOAT32_MAX:
+            raise OptionError(f"logit_bias for token {token} must be a number or -inf (never), not {bias!r}")
+    return MappingProxyType({token: float(bias) for token, bias in value.items()})

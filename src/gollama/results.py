@@ -1,0 +1,78 @@
+"""What a generation gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts, by OpenAI's names. `cached_tokens` of the prompt were not computed again."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds, measured around the calls into llama.cpp.
+
+    `prompt_seconds` runs from the start of the prompt to the first token, which is sampled in the same step;
+    `decode_seconds` from there to the last.
+    """
+
+    queue_seconds: float
+    prompt_seconds: float
+    decode_seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def time_to_first_token(self) -> float:
+        return self.queue_seconds + self.prompt_seconds
+
+    @property
+    def prompt_tokens_per_second(self) -> float:
+        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
+
+    @property
+    def decode_tokens_per_second(self) -> float:
+        """Tokens after the first, over the time they took; 0.0 if there were none."""
+        return (self.completion_tokens - 1) / self.decode_seconds if self.decode_seconds and self.completion_tokens > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer. `tokens` are those generated, without the one that ended it.
+
+    `finish_reason`: "stop" (the model ended, or a stop string came), "length" (max_tokens, or the context is full),
+    "cancelled".
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of an answer in the making: whole characters only. The last one has the finish_reason, usage and timings.
+
+    The texts of all chunks joined are the text of the Completion; so are the tokens.
+    """
+
+    text: str
+    tokens: list[int]
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
