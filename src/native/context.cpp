@@ -1,6 +1,7 @@
 // The hot loop: fill the batch, decode, sample every due sequence, turn tokens into bytes, in one call.
 #include "guard.hpp"
 #include "sampler.hpp"
+#include "threadpool.hpp"
 
 #include <atomic>
 #include <memory>
@@ -56,15 +57,19 @@ struct gollama_context {
     llama_context *                 context = nullptr;
     const llama_vocab *             vocab   = nullptr;
     std::unique_ptr<gollama::batch> batch;
+    std::unique_ptr<gollama::threadpool> threads;
     std::atomic<bool>               cancelled { false };
     bool                            broken = false;
     std::vector<char>               bytes;
     std::vector<size_t>             offsets;
 
     ~gollama_context() {
-        if (context && !broken) {
-            llama_free(context);
+        if (broken) {
+            threads.release();  // in an unknown state, like all the rest
+            return;
         }
+        threads.reset();
+        llama_free(context);
     }
 
     void require_whole() const {
@@ -74,6 +79,7 @@ struct gollama_context {
     }
 
     void decode() {
+        threads->revive();
         const int32_t code = llama_decode(context, batch->value);
         switch (code) {
             case 0: return;
@@ -134,6 +140,7 @@ gollama_context * gollama_context_new(llama_model * model, llama_context_params 
         if (!result->context) {
             throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("llama.cpp could not make a context"));
         }
+        result->threads = std::make_unique<gollama::threadpool>(result->context, params.n_threads, params.n_threads_batch);
         result->batch = std::make_unique<gollama::batch>(llama_n_batch(result->context), llama_n_seq_max(result->context));
         return result.release();
     });

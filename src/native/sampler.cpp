@@ -78,6 +78,11 @@ static common_params_sampling to_common(const llama_vocab * vocab, const gollama
             }
         }
     }
+    if (in.temperature <= 0 && in.mirostat == 0 && in.xtc_probability <= 0 && in.typical_p >= 1) {
+        // the likeliest token survives every truncation, so one pass for it gives what the whole chain would
+        out.samplers = { COMMON_SAMPLER_TYPE_PENALTIES, COMMON_SAMPLER_TYPE_DRY, COMMON_SAMPLER_TYPE_TOP_K };
+        out.top_k    = 1;
+    }
     if (in.grammar) {
         check_grammar(vocab, in.grammar);
         out.grammar = common_grammar(COMMON_GRAMMAR_TYPE_USER, in.grammar);
