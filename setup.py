@@ -31,6 +31,11 @@ class BuildExtension(build_ext):
         assemble.package(ROOT, package)
         assemble.extension(self.extensions[0], ROOT, package, Path(self.build_temp))
 
+    def build_extensions(self) -> None:
+        # the interpreter's own link flags may name its builder's folders; a wheel must not carry those along
+        self.compiler.linker_so = [word for word in self.compiler.linker_so if not word.startswith(("-Wl,-rpath", "-L"))]
+        super().build_extensions()
+
     def get_source_files(self) -> list[str]:
         return []  # the generated C file is not part of an sdist
 

@@ -32,11 +32,11 @@ def fetch(model: KnownModel, on_progress: Progress | None) -> Path:
         with FileLock(folder / ".lock"):
             if model.is_cached:  # another process was first
                 return model.path
-            staging = folder / ".partial"
-            shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+            for left in folder.glob(".partial-*"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            _require_space(model, folder)
+            staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
             try:
-                _require_space(model, folder)
-                staging.mkdir()
                 with _watched(model, staging, on_progress):
                     _fetch_into(model, staging)
             finally:

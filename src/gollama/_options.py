@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -46,8 +45,10 @@ def _checked(name: str, value: Any, rule: Mapping[str, Any]) -> Any:
             raise OptionError(f"{name} must be one of {', '.join(map(repr, rule['choices']))}, not {value!r}")
         return value
     accepted = (int, float) if kind is float else int
-    if isinstance(value, bool) or not isinstance(value, accepted):
-        try:  # numpy's numbers
+    if not isinstance(value, accepted) or isinstance(value, bool):
+        try:  # numpy's numbers, but no bool and no text
+            if isinstance(value, (bool, str, bytes)):
+                raise TypeError
             value = value.__index__() if kind is int else float(value)
         except (AttributeError, TypeError, ValueError):
             value_kind = "a whole number" if kind is int else "a number"
@@ -74,6 +75,8 @@ def record(kind: type[Record], whole: Record | None, fields: Mapping[str, Any], 
     names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in fields:
         if name not in names:
+            import difflib
+
             close = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names)}"
             raise UnknownOptionError(f"there is no option {name!r}; {hint}")

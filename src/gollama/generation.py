@@ -6,7 +6,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from gollama._native import Sampled
@@ -121,6 +120,8 @@ def interruptible(call: Callable[[], Sampled], context: Context) -> Sampled:
     """
     if threading.current_thread() is not threading.main_thread():
         return call()
+    from concurrent.futures import Future
+
     future: Future[Sampled] = Future()
 
     def work() -> None:

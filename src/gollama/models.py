@@ -5,13 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-
-import platformdirs
 
 from gollama.errors import DownloadError, ModelNotFoundError
 
@@ -53,6 +49,8 @@ class KnownModel:
 
 def cache_directory() -> Path:
     """GOLLAMA_HOME, or the user's cache directory."""
+    import platformdirs
+
     return Path(os.environ.get("GOLLAMA_HOME") or platformdirs.user_cache_dir("gollama", appauthor=False))
 
 

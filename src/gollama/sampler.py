@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import random
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,7 +23,7 @@ class Sampler:
 
     def __init__(self, model: Model, params: SamplingParams | None = None, **options: Any) -> None:
         self.params = record(SamplingParams, params, options, "params")
-        self.seed = random.SystemRandom().randint(0, SEED_MAX) if self.params.seed is None else self.params.seed
+        self.seed = _random_seed() if self.params.seed is None else self.params.seed
         fields = {field.name: getattr(self.params, field.name) for field in dataclasses.fields(self.params)
                   if field.name not in _NOT_SAMPLING}
         self._handle = _native.SamplerHandle(model._handle, {**fields, "seed": self.seed})
@@ -51,3 +51,7 @@ class Sampler:
 
     def __repr__(self) -> str:
         return "<gollama.Sampler (closed)>" if self.closed else f"<gollama.Sampler\n{self._handle.describe()}>"
+
+
+def _random_seed() -> int:
+    return int.from_bytes(os.urandom(8), "little") % (SEED_MAX + 1)

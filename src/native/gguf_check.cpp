@@ -113,6 +113,18 @@ class metadata {
         }
     }
 
+    // The epsilon of a norm: ggml asserts its sign on a compute thread, where nobody can catch it.
+    void check_epsilon(const char * name) const {
+        const std::string key = architecture + "." + name;
+        const int64_t     id  = gguf_find_key(gguf, key.c_str());
+        if (id >= 0 && gguf_get_kv_type(gguf, id) == GGUF_TYPE_FLOAT32) {
+            const float value = gguf_get_val_f32(gguf, id);
+            if (!(value >= 0.0f && value <= 1.0f)) {
+                refuse("the metadata key " + key + " is " + std::to_string(value) + ", which is not between 0 and 1");
+            }
+        }
+    }
+
     const gguf_context * gguf;
     std::string          architecture;
 };
@@ -170,6 +182,9 @@ void check_gguf(const char * path) {
     meta.check_size("attention.value_length", 1, 1 << 16);
     meta.check_size("rope.dimension_count", 0, 1 << 16);
     meta.check_size("expert_count", 0, 1 << 16);
+    for (const char * name : { "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.group_norm_epsilon" }) {
+        meta.check_epsilon(name);
+    }
     check_vocabulary(meta);
     check_tensors(gguf.get(), reader.size);
 }

@@ -4,15 +4,41 @@
 #include "guard.hpp"
 #include "llama-grammar.h"  // llama.cpp's src: its parser tells what is wrong with a grammar
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
 
 namespace gollama {
 
+// llama.cpp's grammar parser and its left-recursion check are recursive; these bound how deep they go.
+static const int    DEEPEST_NESTING = 200;
+static const size_t MOST_RULES      = 20000;
+
+static int nesting(const char * grammar) {
+    int  depth   = 0;
+    int  deepest = 0;
+    char closing = 0;  // of the literal, character class or comment that we are in
+    for (const char * c = grammar; *c; c++) {
+        if (closing) {
+            c += *c == '\\' && c[1] && closing != '\n';
+            closing = *c == closing ? 0 : closing;
+        } else if (*c == '"' || *c == '[' || *c == '#') {
+            closing = *c == '"' ? '"' : *c == '[' ? ']' : '\n';
+        } else {
+            depth += (*c == '(') - (*c == ')');
+            deepest = std::max(deepest, depth);
+        }
+    }
+    return deepest;
+}
+
 // llama_grammar_parser::parse prints its error to stderr and keeps it from us, so its steps are taken here:
 // parse_rule throws, and a grammar without a root is told before the sampler asks for it.
 static void check_grammar(const llama_vocab * vocab, const char * grammar) {
+    if (nesting(grammar) > DEEPEST_NESTING) {
+        throw failure(GOLLAMA_INVALID_ARGUMENT, "the grammar's parentheses are nested deeper than " + std::to_string(DEEPEST_NESTING));
+    }
     llama_grammar_parser parser(vocab);
     const char *         at = grammar;
     while (*at && std::strchr(" \t\r\n#", *at)) {
@@ -21,6 +47,9 @@ static void check_grammar(const llama_vocab * vocab, const char * grammar) {
     try {
         while (*at) {
             at = parser.parse_rule(at);
+            if (parser.rules.size() > MOST_RULES) {
+                throw std::runtime_error("it has more than " + std::to_string(MOST_RULES) + " rules");
+            }
         }
     } catch (const std::exception & e) {
         throw failure(GOLLAMA_INVALID_ARGUMENT, std::string("the grammar does not parse: ") + e.what());

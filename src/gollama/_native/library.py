@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import json
 import os
@@ -75,6 +74,8 @@ def _preload(manifest: dict[str, Any]) -> None:
     The dynamic loader would ask LD_LIBRARY_PATH before the package's own folder, and a llama.cpp that is installed
     on the machine has libraries of the same names.
     """
+    import ctypes
+
     for name in manifest["load_order"]:
         ctypes.CDLL(str(FOLDER / name), mode=ctypes.RTLD_LOCAL)
 

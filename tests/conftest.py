@@ -1,0 +1,66 @@
+"""Fixtures that more than one ring needs. Models are fetched once and kept in the cache directory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import gollama
+from gollama import models
+from tests.support import tiny
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+MODELS = ("smollm2", "gemma3:270m")
+
+
+@pytest.fixture(scope="session")
+def source_tree() -> Path:
+    """llama.cpp's tree at the pinned release."""
+    from tools import natives
+
+    return natives.source_tree()
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+
+
+@pytest.fixture
+def tiny_model(tiny_path: Path) -> Iterator[gollama.Model]:
+    with gollama.Model(tiny_path) as model:
+        yield model
+
+
+@pytest.fixture
+def tiny_llm(tiny_path: Path) -> Iterator[gollama.LLM]:
+    with gollama.LLM(tiny_path, context_size=128, threads=2) as llm:
+        yield llm
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Iterator[gollama.LLM]:
+    with gollama.LLM("smollm2", context_size=2048) as llm:
+        yield llm
+
+
+@pytest.fixture(scope="session")
+def gemma() -> Iterator[gollama.LLM]:
+    with gollama.LLM("gemma3:270m", context_size=2048) as llm:
+        yield llm
+
+
+@pytest.fixture(scope="session", params=MODELS)
+def llm(request: pytest.FixtureRequest) -> gollama.LLM:
+    """Each of the real models in turn."""
+    found: gollama.LLM = request.getfixturevalue({"smollm2": "smollm2", "gemma3:270m": "gemma"}[request.param])
+    return found
+
+
+@pytest.fixture(scope="session", params=MODELS)
+def model_path(request: pytest.FixtureRequest) -> Path:
+    return models.fetch(request.param)

@@ -1,0 +1,142 @@
+"""Closing in any order, many times, at exit, in a child; with real native objects."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import gollama
+from gollama import BusyError, Context, Model, Sampler
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_any_order_of_closing(tiny_path: Path, order: tuple[int, ...]) -> None:
+    model = Model(tiny_path)
+    objects = [model, Context(model), Sampler(model)]
+    for index in order:
+        objects[index].close()
+    for thing in objects:
+        thing.close()
+        assert thing.closed
+
+
+def test_the_children_of_a_forgotten_model_go_on(tiny_path: Path) -> None:
+    context = Context(Model(tiny_path))
+    gc.collect()
+    context.decode([5, 6])
+    context.model.close()
+
+
+def test_a_forgotten_object_warns_and_is_freed(tiny_path: Path) -> None:
+    model = Model(tiny_path)
+    with pytest.warns(ResourceWarning, match="the model .*tiny.gguf was never closed"):
+        del model
+        gc.collect()
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_loading_and_closing_200_times_keeps_memory_bounded(tiny_path: Path) -> None:
+    def cycle() -> None:
+        with gollama.LLM(tiny_path, context_size=128, threads=2) as llm:
+            llm.generate("the sky", max_tokens=2)
+
+    for _ in range(30):
+        cycle()
+    before = resident()
+    for _ in range(200):
+        cycle()
+    assert resident() - before < 8_000_000
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+
+
+LEAVING = {
+    "closed": "with gollama.LLM(path, context_size=64) as llm: llm.generate('the', max_tokens=2)",
+    "forgotten": "llm = gollama.LLM(path, context_size=64); llm.generate('the', max_tokens=2)",
+    "in mid-stream": "llm = gollama.LLM(path, context_size=64); chunks = llm.stream('the', ignore_eos=True); next(chunks)",
+    "in a cycle": "llm = gollama.LLM(path, context_size=64); llm.self = llm",
+    "in a thread": "llm = gollama.LLM(path, context_size=64); import threading; threading.Thread(target=llm.generate, args=('the',), kwargs={'max_tokens': 20}).start()",
+}
+
+
+@pytest.mark.parametrize("way", LEAVING)
+def test_the_interpreter_exits_in_silence(tiny_path: Path, way: str) -> None:
+    result = run(f"import gollama\npath = {str(tiny_path)!r}\n{LEAVING[way]}")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_development_mode_finds_nothing(tiny_path: Path) -> None:
+    code = f"""
+import gollama
+with gollama.LLM({str(tiny_path)!r}, context_size=64) as llm:
+    llm.generate("the sky", max_tokens=3, stop=["x"])
+    list(llm.stream("the", max_tokens=3))
+    llm.chat([{{"role": "user", "content": "the"}}], max_tokens=3)
+    llm.detokenize(llm.tokenize("the"))
+with gollama.Model({str(tiny_path)!r}) as model, gollama.Context(model) as context, gollama.Sampler(model) as sampler:
+    context.decode([5])
+"""
+    result = run(code, PYTHONDEVMODE="1", PYTHONWARNINGS="error")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_a_forked_child_computes(tiny_path: Path) -> None:
+    code = f"""
+import os, gollama
+llm = gollama.LLM({str(tiny_path)!r}, context_size=64, threads=2)
+text = llm.generate("the", max_tokens=8, temperature=0, ignore_eos=True).text
+child = os.fork()
+same = llm.generate("the", max_tokens=8, temperature=0, ignore_eos=True).text == text
+if child == 0:
+    os._exit(0 if same else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 and same
+llm.close()
+"""
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_context_in_use_by_another_thread_is_busy(tiny_path: Path) -> None:
+    with Model(tiny_path) as model, Context(model, gollama.LoadOptions(context_size=8192)) as context:
+        caught: list[Exception] = []
+        started = threading.Event()
+
+        def work() -> None:
+            started.set()
+            context.decode([5] * 8000)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        started.wait()
+        while worker.is_alive():
+            try:
+                context.clear()
+            except BusyError as error:
+                caught.append(error)
+                break
+        worker.join()
+        assert caught and "in use by another thread" in str(caught[0])
+
+
+def test_a_model_serves_many_threads(tiny_path: Path) -> None:
+    with Model(tiny_path) as model:
+        results: list[list[int]] = []
+        threads = [threading.Thread(target=lambda: results.extend(model.tokenize("the blue sky") for _ in range(200))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(results) == 1600 and all(tokens == results[0] for tokens in results)

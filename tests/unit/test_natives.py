@@ -1,0 +1,106 @@
+"""Fetching natives, with the real npm client and a registry on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import registry
+from tools import natives
+from tools.pins import Package
+
+GOOD = {"package/package.json": b'{"name": "parts", "version": "1.0.0"}', "package/LICENSE": b"MIT", "package/bins/libx.so": b"x" * 1000}
+
+
+def package(content: bytes) -> Package:
+    return Package("parts", "parts", "1.0.0", registry.sha512(content), 0.001, "bins")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the package is to appear; npm's own cache and the cache directory lie beside it."""
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+    monkeypatch.delenv("GOLLAMA_NATIVE_DIR", raising=False)
+    return tmp_path / "natives" / "parts"
+
+
+def nothing_left(folder: Path) -> bool:
+    return not folder.parent.exists() or not list(folder.parent.iterdir())
+
+
+def obtain(content: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch, pinned: Package | None = None) -> None:
+    with registry.serving("parts", "1.0.0", content) as address:
+        monkeypatch.setenv("npm_config_registry", address)
+        natives.obtain(pinned or package(content), folder)
+
+
+def test_a_package_is_unpacked_with_its_licence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    obtain(registry.archive(GOOD), folder, monkeypatch)
+    assert sorted(file.name for file in folder.iterdir()) == ["LICENSE", "libx.so"]
+    assert [entry.name for entry in folder.parent.iterdir()] == ["parts"]
+
+
+def test_a_digest_that_is_not_the_pinned_one_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = package(b"something else")
+    with pytest.raises(natives.NativesError, match="do not use this download.*npm cache clean"):
+        obtain(registry.archive(GOOD), folder, monkeypatch, pinned)
+    assert nothing_left(folder)
+
+
+@pytest.mark.parametrize("name", ["package/../../evil", "/etc/evil", "package/..\\evil", "package/C:/evil", "evil"])
+def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "bad.tgz"
+    file.write_bytes(registry.archive({name: b"evil"}))
+    with pytest.raises(natives.NativesError, match="may not be unpacked"):
+        natives.unpack(file, tmp_path / "out" / "inner")
+    assert not [found for found in tmp_path.rglob("*evil*") if found.is_file()]
+
+
+def test_a_link_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "bad.tgz"
+    file.write_bytes(registry.archive({}, links={"package/bins": "/etc"}))
+    with pytest.raises(natives.NativesError, match="may not be unpacked"):
+        natives.unpack(file, tmp_path / "out")
+
+
+def test_without_npm_the_sentence_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(natives.NativesError, match=r"npm is needed .* install Node\.js, or set GOLLAMA_NATIVE_DIR"):
+        natives.obtain(package(b""), folder)
+    assert nothing_left(folder)
+
+
+def test_without_a_network_the_sentence_says_what_to_check(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
+    with pytest.raises(natives.NativesError, match=r"npm could not fetch parts@1\.0\.0 \(.*\): check the network"):
+        natives.obtain(package(b""), folder)
+    assert nothing_left(folder)
+
+
+def test_a_version_that_is_not_there_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = registry.archive(GOOD)
+    pinned = Package("parts", "parts", "2.0.0", registry.sha512(content), 0.001, "bins")
+    with pytest.raises(natives.NativesError, match=r"npm could not fetch parts@2\.0\.0"):
+        obtain(content, folder, monkeypatch, pinned)
+    assert nothing_left(folder)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(natives, "unpack", full)
+    with pytest.raises(natives.NativesError, match="no space left in .* GOLLAMA_HOME"):
+        obtain(registry.archive(GOOD), folder, monkeypatch)
+    assert nothing_left(folder)
+
+
+def test_a_folder_of_unpacked_natives_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "linux-x64").mkdir()
+    monkeypatch.setenv("GOLLAMA_NATIVE_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert natives.library_folder("linux-x64") == tmp_path / "linux-x64"
+    with pytest.raises(natives.NativesError, match="has no folder 'source'"):
+        natives.source_tree()
