@@ -44,7 +44,7 @@ class SourceDistribution(sdist):
     """Ships the pinned headers and licence laid out, so that an sdist can be read and built offline."""
 
     def run(self) -> None:
-        natives.run_or_exit(lambda: assemble.headers(ROOT))
+        natives.run_or_exit(assemble.headers)
         super().run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from pathlib import Path
@@ -12,11 +13,10 @@ class BareLoop:
     """Loads a model and decodes greedily, by llama.h alone."""
 
     def __init__(self, path: str, *, context_size: int = 2048, threads: int = 2) -> None:
-        from gollama import _llama
-
+        _llama = importlib.import_module("gollama._llama")
         self.ffi, self.lib = _llama.ffi, _llama.lib
         ffi, lib = self.ffi, self.lib
-        folder = Path(_llama.__file__).parent / "lib"
+        folder = Path(str(_llama.__file__)).parent / "lib"
         self._silent = ffi.callback("void(enum ggml_log_level, const char *, void *)", lambda level, text, data: None)
         lib.llama_log_set(self._silent, ffi.NULL)
         if lib.ggml_backend_reg_count() == 0:

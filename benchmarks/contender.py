@@ -29,18 +29,15 @@ def bare(path: str) -> Measure:
 
 def gollama(path: str) -> Measure:
     import gollama
-    from gollama.generation import Generation
+    from gollama.generation import Generation, collect
 
     llm = gollama.LLM(path, context_size=CONTEXT_SIZE, threads=THREADS)
 
     def generate(tokens: list[int], count: int) -> dict[str, float]:
         params = gollama.SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
         # what LLM.stream does once it has the tokens; both contenders get the same ones
-        chunk = None
-        for chunk in llm._iterate(Generation(llm.model, llm.context, tokens, params)):
-            pass
-        assert chunk is not None and chunk.timings is not None
-        return {"prompt": chunk.timings.prompt_seconds, "decode": chunk.timings.decode_seconds}
+        timings = collect(llm._iterate(Generation(llm.model, llm.context, tokens, params))).timings
+        return {"prompt": timings.prompt_seconds, "decode": timings.decode_seconds}
 
     return generate
 

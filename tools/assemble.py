@@ -24,7 +24,7 @@ def load_order() -> list[str]:
             "libgollama.so"]
 
 
-def headers(root: Path) -> None:
+def headers() -> None:
     build_ffi.header_folder(natives.source_tree())
 
 
@@ -53,7 +53,7 @@ def package(root: Path, folder: Path) -> None:
     compiling.build(compiling.shim(root, source, pinned.release), lib, lib / "libgollama.so")
 
     _licenses(source, libraries, folder / "licenses")
-    (folder / "_build.json").write_text(json.dumps(_manifest(target, libraries, lib), indent=2) + "\n")
+    (folder / "_build.json").write_text(json.dumps(_manifest(target, lib), indent=2) + "\n")
 
 
 def _licenses(source: Path, libraries: Path, folder: Path) -> None:
@@ -67,7 +67,7 @@ def _licenses(source: Path, libraries: Path, folder: Path) -> None:
             shutil.copy(file, folder / f"{name}.txt")
 
 
-def _manifest(target: str, libraries: Path, lib: Path) -> dict[str, Any]:
+def _manifest(target: str, lib: Path) -> dict[str, Any]:
     """What the package was built from; the loader reads it instead of searching."""
     pinned = pins.load()
     files = sorted(file.name for file in lib.iterdir())

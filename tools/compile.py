@@ -118,8 +118,8 @@ def rpc(source: Path) -> Library:
 
 def shim(root: Path, source: Path, release: str) -> Library:
     """Our own library, with the toolchain of the libraries it calls."""
-    includes = (root / "include", root / "include" / "llama.cpp", source / "include", source / "ggml" / "include", source / "common", source / "src",
-                source / "vendor", source / "tools" / "mtmd")
+    upstream = ("include", "ggml/include", "common", "src", "vendor", "tools/mtmd")
+    includes = (root / "include", *(source / part for part in upstream))
     links = ("libllama-common.so", f"libllama.{release}.so", f"libggml.{release}.so", "libggml-base.so", "libmtmd.so")
     sources = tuple(sorted((root / "src" / "native").glob("*.cpp")))
     return Library("libgollama.so", sources, includes, ("LLAMA_SHARED",), links, ("-Wall", "-Wextra", "-Wno-unused-parameter"))

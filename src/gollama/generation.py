@@ -53,7 +53,7 @@ class Generation:
 
     def _chunks(self, sampler: Sampler, limit: int) -> Iterator[Chunk]:
         clock = _Clock(self.submitted, time.perf_counter())
-        text = TextStream(self.params.stop)
+        text = TextStream(tuple(self.params.stop))
         pending: list[int] = []  # tokens whose text is not shown yet
         count = 0
         reason: FinishReason = "length"

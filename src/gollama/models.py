@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gollama.errors import DownloadError, ModelNotFoundError
+from gollama.errors import ModelNotFoundError
 
 Progress = Callable[[int, int], object]  # bytes done, bytes in all
 

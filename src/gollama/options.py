@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -50,7 +50,8 @@ class SamplingParams:
     40
     """
 
-    max_tokens: int | None = option(None, "most tokens to generate; None: until the model stops or the context is full", int, least=1, optional=True)
+    max_tokens: int | None = option(
+        None, "most tokens to generate; None: until the model stops or the context is full", int, least=1, optional=True)
     temperature: float = option(0.8, "0 takes the likeliest token each time; higher is more varied", float, least=0)
     top_k: int = option(40, "keep the k likeliest tokens; 0: all", int, least=0)
     top_p: float = option(0.95, "keep the likeliest tokens that together reach p; 1: all", float, least=0, most=1)
@@ -65,7 +66,7 @@ class SamplingParams:
     dry_base: float = option(1.75, "DRY's base", float, least=0)
     dry_allowed_length: int = option(2, "DRY: longest repetition without a penalty", int, least=0)
     dry_penalty_last_n: int = option(64, "DRY: how many tokens back it looks; 0: off", int, least=0)
-    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    dry_sequence_breakers: Sequence[str] = ("\n", ":", '"', "*")
     xtc_probability: float = option(0.0, "XTC: how often the likeliest tokens are dropped; 0: off", float, least=0, most=1)
     xtc_threshold: float = option(0.1, "XTC: least probability of a token that may be dropped", float, least=0, most=1)
     mirostat: int = option(0, "Mirostat 1 or 2 in place of the other samplers; 0: off", int, least=0, most=2)
@@ -75,7 +76,7 @@ class SamplingParams:
     dynamic_temperature_exponent: float = option(1.0, "how entropy maps to the dynamic temperature", float, least=0)
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = option(None, "same seed, same text; None: random each time", int, least=0, most=SEED_MAX, optional=True)
-    stop: tuple[str, ...] = ()
+    stop: str | Sequence[str] = ()  # kept as a tuple
     ignore_eos: bool = option(False, "never let the model end by itself", bool)
     grammar: str | None = option(None, "GBNF grammar that the text must follow; its first rule is `root`", str, optional=True)
 

@@ -52,7 +52,10 @@ static void check_grammar(const llama_vocab * vocab, const char * grammar) {
             }
         }
     } catch (const std::exception & e) {
-        throw failure(GOLLAMA_INVALID_ARGUMENT, std::string("the grammar does not parse: ") + e.what());
+        // the parser's messages end with what is left of the text, which may be nothing
+        const std::string words = e.what();
+        const bool        ended = words.size() > 4 && words.compare(words.size() - 4, 4, " at ") == 0;
+        throw failure(GOLLAMA_INVALID_ARGUMENT, "the grammar does not parse: " + words + (ended ? "its end" : ""));
     }
     for (const auto & symbol : parser.symbol_ids) {
         if (symbol.second >= parser.rules.size() || parser.rules[symbol.second].empty()) {

@@ -14,7 +14,6 @@ import pytest
 
 import gollama
 from gollama import InvalidModelError, Model, ModelNotFoundError, OptionError
-from tests.support import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 CUTS = 40
@@ -61,14 +60,13 @@ def test_the_library_s_own_words_are_in_the_message(tmp_path: Path, tiny_path: P
         Model(file)
 
 
-@pytest.mark.parametrize("arguments", [{"heads": 0}, {"layers": 0}, {"context": 0}])
-def test_sizes_of_nothing(tmp_path: Path, arguments: dict[str, int]) -> None:
-    file = tiny.write(tmp_path / "odd.gguf", **({"width": 32} | {name: max(value, 1) for name, value in arguments.items()}))
-    keys = {"heads": b"llama.attention.head_count", "layers": b"llama.block_count", "context": b"llama.context_length"}
-    (name, _), = arguments.items()
-    content = bytearray(file.read_bytes())
-    at = content.index(keys[name]) + len(keys[name]) + 4
-    content[at : at + 4] = bytes(4)
+@pytest.mark.parametrize("key", [b"llama.attention.head_count", b"llama.block_count", b"llama.context_length", b"llama.embedding_length"])
+@pytest.mark.parametrize("value", [0, 2**31 - 1, 2**32 - 1])
+def test_a_size_that_cannot_be(tmp_path: Path, tiny_path: Path, key: bytes, value: int) -> None:
+    file = tmp_path / "odd.gguf"
+    content = bytearray(tiny_path.read_bytes())
+    at = content.index(key) + len(key) + 4
+    content[at : at + 4] = value.to_bytes(4, "little")
     file.write_bytes(content)
     with pytest.raises(InvalidModelError), gollama.LLM(file) as llm:
         llm.generate("the", max_tokens=1)

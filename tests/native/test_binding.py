@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import gollama
 from gollama.lowlevel import ffi, lib
+
+PACKAGE = Path(gollama.__file__).parent
 
 
 def declared_functions(header: Path) -> set[str]:
@@ -59,20 +62,17 @@ def test_the_door_for_experts_loads_on_first_use_and_lists_its_names() -> None:
     import gollama.lowlevel
 
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        gollama.lowlevel.nothing  # noqa: B018
+        gollama.lowlevel.nothing
 
 
 def test_the_extension_exports_its_init_function_and_no_more() -> None:
-    from gollama import _llama
-
-    listing = subprocess.run(["nm", "-D", "--defined-only", _llama.__file__], capture_output=True, text=True, check=True).stdout
+    extension, = PACKAGE.glob("_llama.*")
+    listing = subprocess.run(["nm", "-D", "--defined-only", extension], capture_output=True, text=True, check=True).stdout
     assert [line.split()[-1] for line in listing.splitlines()] == ["PyInit__llama"]
 
 
 def test_the_shim_exports_its_c_face_and_no_more() -> None:
-    import gollama
-
-    shim = Path(gollama.__file__).parent / "lib" / "libgollama.so"
+    shim = PACKAGE / "lib" / "libgollama.so"
     listing = subprocess.run(["nm", "-D", "--defined-only", shim], capture_output=True, text=True, check=True).stdout
     names = {line.split()[-1] for line in listing.splitlines() if line.split()[-2] == "T"}
     assert names == declared_functions(Path(__file__).resolve().parents[2] / "include" / "gollama.h")

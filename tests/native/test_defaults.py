@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ int main() {
 
 
 @pytest.fixture(scope="module")
-def compiled(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], bytes]]:
+def compiled(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], bytes]:
     import gollama
 
     folder = tmp_path_factory.mktemp("defaults")
@@ -53,7 +52,7 @@ def compiled(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     subprocess.run(["c++", "-std=c++17", *includes, "defaults.cpp", *libraries, f"-Wl,-rpath,{lib_folder}", "-o", "defaults"],
                    cwd=folder, check=True)
     output = subprocess.run(["./defaults"], cwd=folder, check=True, capture_output=True, text=True).stdout
-    yield json.loads(output), (folder / "raw").read_bytes()
+    return json.loads(output), (folder / "raw").read_bytes()
 
 
 def test_sampling_defaults(compiled: tuple[dict[str, Any], bytes]) -> None:

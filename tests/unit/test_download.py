@@ -101,7 +101,7 @@ def test_a_disk_without_room_is_told_before_anything_comes(index: Path, monkeypa
     import shutil
 
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(_download.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(DownloadError, match="free some, or set GOLLAMA_HOME"):
         _download.fetch(model_of(CONTENT), None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from gollama._options import record
     ("stop", ""), ("stop", [""]), ("stop", [1]), ("logit_bias", [1]), ("logit_bias", {"a": 1.0}), ("logit_bias", {1: math.nan}),
     ("logit_bias", {1: math.inf}), ("ignore_eos", 1), ("grammar", b"root"),
 ])
-def test_a_wrong_sampling_value_is_refused_by_name(name: str, value: object) -> None:
+def test_a_wrong_sampling_value_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(OptionError, match=name):
         SamplingParams(**{name: value})
 
@@ -29,7 +30,7 @@ def test_a_wrong_sampling_value_is_refused_by_name(name: str, value: object) -> 
     ("context_size", 0), ("context_size", -5), ("batch_size", 0), ("threads", 0), ("threads", 513), ("gpu_layers", -1),
     ("use_mmap", "yes"), ("flash_attention", "maybe"),
 ])
-def test_a_wrong_load_value_is_refused_by_name(name: str, value: object) -> None:
+def test_a_wrong_load_value_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(OptionError, match=name):
         LoadOptions(**{name: value})
 
@@ -52,7 +53,7 @@ def test_options_passed_whole_may_be_changed_one_by_one() -> None:
 
 def test_a_record_of_another_kind_is_refused() -> None:
     with pytest.raises(OptionError, match="params must be a SamplingParams"):
-        record(SamplingParams, LoadOptions(), {}, "params")  # type: ignore[arg-type]
+        record(SamplingParams, LoadOptions(), {}, "params")
 
 
 def test_seed_zero_is_a_seed() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gollama._native.library import Library
 from gollama.errors import (
     BrokenError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import os
 import threading
@@ -55,7 +56,7 @@ def _load() -> None:
     manifest = build()
     try:
         _preload(manifest)
-        from gollama import _llama
+        _llama = importlib.import_module("gollama._llama")
     except (ImportError, OSError) as error:
         raise LibraryError(f"the libraries in {FOLDER} cannot be loaded: {error}") from error
     ffi, lib = _llama.ffi, _llama.lib

@@ -14,6 +14,7 @@ from gollama._native.library import library
 from gollama._native.text import c_text, decode, path_bytes
 from gollama.errors import NativeError, TextError
 
+
 class LoadFields(TypedDict):
     """llama_model_params by gollama's names."""
 

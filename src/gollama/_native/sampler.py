@@ -24,7 +24,7 @@ def sampling_defaults() -> dict[str, Any]:
         name: getattr(defaults, name) for name, field in ffi.typeof("gollama_sampling").fields
         if field.type.kind == "primitive" and not name.startswith("n_")
     }
-    breakers = []
+    breakers: list[str] = []
     while (found := lib.gollama_dry_sequence_breaker_default(len(breakers))) != ffi.NULL:
         breakers.append(ffi.string(found).decode())
     return {**fields, "dry_sequence_breakers": tuple(breakers)}

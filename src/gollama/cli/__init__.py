@@ -13,16 +13,27 @@ from gollama.errors import GollamaError
 
 def main() -> None:
     """Entry point."""
+    import typer
+
     from gollama.cli.commands import app
 
     try:
-        app()
+        code = app(standalone_mode=False)  # which leaves the words for usage errors to us
+        raise SystemExit(code if isinstance(code, int) else 0)
     except GollamaError as error:
-        print(f"gollama: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
+        raise _ended(str(error), 1) from None
+    except (KeyboardInterrupt, typer.Abort):
         raise SystemExit(130) from None
     except BrokenPipeError:
         # the reader of our output has gone, which is its right; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what click's exceptions have, whichever click typer brings
+            raise
+        raise _ended(f"{error.format_message()} (try --help)", 2) from None
+
+
+def _ended(message: str, code: int) -> SystemExit:
+    print(f"gollama: {' '.join(message.split())}", file=sys.stderr)
+    return SystemExit(code)

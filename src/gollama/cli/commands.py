@@ -55,7 +55,8 @@ def run(
     xtc_probability: Annotated[Optional[float], _sampling("xtc_probability")] = None,  # noqa: UP045
     mirostat: Annotated[Optional[int], _sampling("mirostat")] = None,  # noqa: UP045
     seed: Annotated[Optional[int], _sampling("seed", "--seed", "-s")] = None,  # noqa: UP045
-    stop: Annotated[Optional[list[str]], typer.Option(help="Stop at this text; may be given several times.", rich_help_panel="Sampling")] = None,  # noqa: UP045
+    stop: Annotated[Optional[list[str]], typer.Option(  # noqa: UP045
+        help="stop before this text; may be given several times", rich_help_panel="Sampling")] = None,
     ignore_eos: Annotated[Optional[bool], _sampling("ignore_eos", "--ignore-eos")] = None,  # noqa: UP045
     grammar: Annotated[Optional[str], _sampling("grammar")] = None,  # noqa: UP045
     context_size: Annotated[Optional[int], _loading("context_size", "--context-size", "-c")] = None,  # noqa: UP045

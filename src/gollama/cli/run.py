@@ -108,10 +108,10 @@ class Session:
 def _show(chunks: Iterator[Chunk], parts: list[str] | None = None) -> Timings | None:
     """Print chunks as they come; the timings of the last. `parts` collects the text, also of an answer cut short."""
     timings = None
-    text = ""
+    text = "\n"
     try:
         for chunk in chunks:
-            text = chunk.text or text
+            text = chunk.text or text.rstrip("\n")
             if parts is not None:
                 parts.append(chunk.text)
             sys.stdout.write(chunk.text)

@@ -1,0 +1,46 @@
+"""The examples in README and docs run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for number, block in enumerate(re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)):
+            found.append((f"{page.name}-{number}", block))
+    return found
+
+
+@pytest.mark.parametrize(("name", "code"), blocks("python"), ids=lambda value: value if len(value) < 40 else "")
+def test_a_python_example_runs(name: str, code: str) -> None:
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=200)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def commands() -> list[str]:
+    text = "\n".join(block for name, block in blocks("sh") if name.startswith("README"))
+    lines = [line.split("#")[0].strip() for line in text.splitlines()]
+    # `run smollm2` alone opens a chat, which tests/integration/test_cli.py does in a terminal
+    return [line for line in lines if "gollama" in line and "pip install" not in line and line != "gollama run smollm2"]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_readme_runs(command: str) -> None:
+    program = f"{sys.executable} -m gollama"
+    result = subprocess.run(["sh", "-c", re.sub(r"\bgollama (?=run|pull|list|show|version)", f"{program} ", command)],
+                            capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL)
+    assert result.returncode == 0 and result.stdout
+
+
+def test_there_are_examples() -> None:
+    assert len(blocks("python")) >= 5 and len(commands()) >= 6
