@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gollama import _native
+from gollama._resource import Resource
 from gollama._threads import usable_cores
 from gollama.errors import ContextOverflowError, OptionError
 from gollama.model import Model
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_CONTEXT_SIZE = 4096
 
 
-class Context:
+class Context(Resource):
     """Memory for one sequence of tokens, and the step that computes the next ones. A `with` block.
 
     One thread at a time: a second one gets BusyError, except in `cancel`.
@@ -29,7 +30,7 @@ class Context:
         options = options or LoadOptions()
         threads = options.threads or usable_cores()
         size = options.context_size or min(model.n_ctx_train or DEFAULT_CONTEXT_SIZE, DEFAULT_CONTEXT_SIZE)
-        self._handle = _native.ContextHandle(model._handle, {
+        self._handle: _native.ContextHandle = _native.ContextHandle(model._handle, {
             "context_size": size,
             "batch_size": options.batch_size,
             "micro_batch_size": options.micro_batch_size,
@@ -39,20 +40,6 @@ class Context:
             "flash_attention": options.flash_attention,
             "embeddings": False,
         })
-
-    def __enter__(self) -> Context:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free it. Waits for a running step; may be called again."""
-        self._handle.close()
-
-    @property
-    def closed(self) -> bool:
-        return self._handle.closed
 
     @property
     def context_size(self) -> int:
@@ -84,7 +71,12 @@ class Context:
             self._handle.step(part, position + start, output=output and last)
 
     def step(self, tokens: Sequence[int], position: int, sampler: Sampler) -> _native.Sampled:
-        """Decode up to `batch_size` tokens from a position on and sample the next: one call into llama.cpp."""
+        """Decode up to `batch_size` tokens from a position on and sample the next: one call into llama.cpp.
+
+        OptionError for a sampler of another model, and for a position that does not follow what is in memory.
+        """
+        if sampler.model is not self.model:
+            raise OptionError("the sampler belongs to another model than the context")
         sampled = self._handle.step(tokens, position, 0, sampler._handle)
         assert sampled is not None
         return sampled

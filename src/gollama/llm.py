@@ -90,6 +90,8 @@ class LLM:
         """
         if isinstance(prompt, str):
             return collect(self.stream(prompt, params=params, **sampling))
+        if isinstance(prompt, (bytes, dict)) or not isinstance(prompt, Iterable):
+            raise TextError(f"the prompt must be a str or a list of str, not {type(prompt).__name__}")
         return [collect(self.stream(one, params=params, **sampling)) for one in prompt]
 
     def stream(self, prompt: str, *, params: SamplingParams | None = None, **sampling: Any) -> Iterator[Chunk]:

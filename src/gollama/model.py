@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gollama import _native
+from gollama._resource import Resource
 from gollama.errors import ModelNotFoundError, OptionError
 from gollama.options import LoadOptions
 
@@ -25,7 +26,7 @@ def _existing_file(path: str | os.PathLike[str]) -> Path:
     return file
 
 
-class Model:
+class Model(Resource):
     """A GGUF model, loaded. A `with` block; usable by itself and by many threads at once.
 
     Raises ModelNotFoundError, InvalidModelError (with llama.cpp's words), OutOfMemoryError; all are GollamaErrors.
@@ -39,7 +40,7 @@ class Model:
         self.path = _existing_file(path)
         self._vocab_only = vocab_only
         options = options or LoadOptions()
-        self._handle = _native.ModelHandle(self.path, {
+        self._handle: _native.ModelHandle = _native.ModelHandle(self.path, {
             "gpu_layers": -1 if options.gpu_layers is None else options.gpu_layers,
             "main_gpu": options.main_gpu,
             "use_mmap": options.use_mmap,
@@ -48,20 +49,6 @@ class Model:
             "vocab_only": vocab_only,
         }, on_progress)
         self._facts = self._handle.facts()
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Free the model and everything made from it. Waits for running calls; may be called again."""
-        self._handle.close()
-
-    @property
-    def closed(self) -> bool:
-        return self._handle.closed
 
     def __repr__(self) -> str:
         return f"<gollama.Model {self.path.name}{' (closed)' if self.closed else ''}>"

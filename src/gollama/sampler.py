@@ -9,37 +9,26 @@ from typing import Any
 
 from gollama import _native
 from gollama._options import record
+from gollama._resource import Resource
 from gollama.model import Model
 from gollama.options import SEED_MAX, SamplingParams
 
 _NOT_SAMPLING = {"max_tokens", "stop"}
 
 
-class Sampler:
+class Sampler(Resource):
     """llama.cpp's sampler chain with grammar and penalties, and the history it needs. A `with` block.
 
     One thread at a time. GrammarError says what is wrong with a grammar. `seed` tells the seed in use.
     """
 
     def __init__(self, model: Model, params: SamplingParams | None = None, **options: Any) -> None:
+        self.model = model
         self.params = record(SamplingParams, params, options, "params")
         self.seed = _random_seed() if self.params.seed is None else self.params.seed
         fields = {field.name: getattr(self.params, field.name) for field in dataclasses.fields(self.params)
                   if field.name not in _NOT_SAMPLING}
-        self._handle = _native.SamplerHandle(model._handle, {**fields, "seed": self.seed})
-
-    def __enter__(self) -> Sampler:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._handle.close()
-
-    @property
-    def closed(self) -> bool:
-        return self._handle.closed
+        self._handle: _native.SamplerHandle = _native.SamplerHandle(model._handle, {**fields, "seed": self.seed})
 
     def accept(self, tokens: Iterable[int], *, generated: bool = False) -> None:
         """Tell it of tokens that it did not sample: those of a prompt, or generated ones, which a grammar must allow."""

@@ -130,14 +130,16 @@ class Terminal:
             os.environ["TERM"] = "dumb"
             os.execv(COMMAND[0], [*COMMAND, "run", "smollm2", "-t", "0", "-n", "300", "--stats"])
         self.screen = ""
+        self._seen = 0
 
     def expect(self, text: str, seconds: float = 60) -> None:
+        """Wait for a text behind the one that was expected last."""
         end = time.monotonic() + seconds
-        start = len(self.screen)
-        while text not in self.screen[start:]:
+        while (found := self.screen.find(text, self._seen)) < 0:
             assert time.monotonic() < end, self.screen
             if select.select([self.fd], [], [], 0.1)[0]:
                 self.screen += os.read(self.fd, 4096).decode(errors="replace")
+        self._seen = found + len(text)
 
     def send(self, text: str) -> None:
         os.write(self.fd, text.encode())

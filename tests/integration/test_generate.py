@@ -139,7 +139,7 @@ def test_the_full_context_ends_the_answer(tiny_llm: LLM) -> None:
 
 
 def test_a_long_prompt_is_processed_in_batches(smollm2: LLM) -> None:
-    prompt = "Berlin is the capital of Germany. Rome is the capital of Italy. " * 12 + PROMPT
+    prompt = "Berlin is the capital of Germany. Rome is the capital of Italy. " * 20 + PROMPT
     with LLM("smollm2", context_size=2048, batch_size=64, micro_batch_size=64) as narrow:
         assert len(narrow.tokenize(prompt)) > 3 * 64
         assert narrow.generate(prompt, max_tokens=2, temperature=0).text == " Paris."

@@ -128,6 +128,21 @@ def test_a_step_wider_than_a_batch_is_refused(tiny_model: Model) -> None:
         assert context.n_tokens == 100
 
 
+def test_a_sampler_of_another_model_is_refused(tiny_model: Model, tiny_path: Path) -> None:
+    with Model(tiny_path) as other, Context(tiny_model) as context, Sampler(other) as sampler:
+        with pytest.raises(OptionError, match="belongs to another model"):
+            context.step([5], 0, sampler)
+
+
+def test_a_position_that_does_not_follow_is_refused(tiny_model: Model) -> None:
+    with Context(tiny_model) as context, Sampler(tiny_model) as sampler:
+        context.decode([5, 6])
+        for position in (0, 50, -1):
+            with pytest.raises(OptionError):
+                context.step([7], position, sampler)
+        assert context.step([7], 2, sampler).token >= 0
+
+
 def test_a_token_outside_the_vocabulary_is_refused_in_c_too(tiny_model: Model) -> None:
     with Context(tiny_model) as context:
         with pytest.raises(OptionError, match="token 99999 is not in the vocabulary"):

