@@ -19,6 +19,8 @@ from typing import Any
 
 from pycparser import c_ast, c_generator, c_parser
 
+from tools import natives
+
 ROOT = Path(__file__).resolve().parent
 INCLUDE = ROOT / "include"
 UPSTREAM = INCLUDE / "llama.cpp"
@@ -46,8 +48,8 @@ PRELUDE = "".join(f"typedef int {name};\n" for name in (
 
 def header_folder(source: Path) -> Path:
     """Lay the pinned C headers and licence of llama.cpp out under include/llama.cpp, from its source tree."""
-    stamp = UPSTREAM / ".source"
-    if not stamp.exists() or stamp.read_text() != source.name:
+    stamp, digest = UPSTREAM / ".source", natives.digest(source)
+    if not stamp.exists() or stamp.read_text() != digest:
         shutil.rmtree(UPSTREAM, ignore_errors=True)
         UPSTREAM.mkdir(parents=True)
         for folder in ("include", "ggml/include", "tools/mtmd"):
@@ -55,7 +57,7 @@ def header_folder(source: Path) -> Path:
                 if folder != "tools/mtmd" or header.name in BOUND:
                     shutil.copy(header, UPSTREAM / header.name)
         shutil.copy(source / "LICENSE", UPSTREAM / "LICENSE")
-        stamp.write_text(source.name)
+        stamp.write_text(digest)
     return UPSTREAM
 
 
@@ -175,7 +177,5 @@ def ffi_builder() -> Any:
 
 
 if __name__ == "__main__":
-    from tools import natives
-
     header_folder(natives.source_tree())
     print(declarations())

@@ -45,7 +45,7 @@ def package(root: Path, folder: Path) -> None:
     for file in prebuilt:
         compiling.copy_native(file, lib)
 
-    digest = pinned.source.sha512
+    digest = natives.digest(source)
     with ThreadPoolExecutor(2) as pool:
         upstream = [compiling.mtmd(source, pinned.release), compiling.rpc(source)]
         for built in pool.map(lambda library: compiling.build_cached(library, lib, digest), upstream):

@@ -28,6 +28,7 @@ import platformdirs
 from tools import pins
 from tools.pins import Package
 
+STAMP = ".package"  # in each unpacked folder: the sha512 of the package it came from
 ELSEWHERE = "or set GOLLAMA_NATIVE_DIR to a folder made by `python -m tools.natives FOLDER` on another machine"
 
 
@@ -50,6 +51,17 @@ def source_tree() -> Path:
     return _folder(pins.load().source)
 
 
+def digest(folder: Path) -> str:
+    """What identifies an unpacked folder's content: the package's sha512, or that of the files where nobody stamped it."""
+    stamp = folder / STAMP
+    if stamp.exists():
+        return stamp.read_text()
+    total = hashlib.sha512()
+    for file in sorted(file for file in folder.rglob("*") if file.suffix in (".h", ".hpp", ".c", ".cpp")):
+        total.update(file.read_bytes())
+    return base64.b64encode(total.digest()).decode()
+
+
 def fetch(target: str) -> tuple[Path, Path]:
     """(library folder, source tree), obtained in parallel."""
     with ThreadPoolExecutor(2) as pool:
@@ -61,9 +73,12 @@ def _folder(package: Package) -> Path:
     given = os.environ.get("GOLLAMA_NATIVE_DIR")
     if given:
         folder = Path(given) / package.target
+        remedy = f"unset it, or make the folder anew with `python -m tools.natives {given}`"
         if not folder.is_dir():
-            raise NativesError(f"GOLLAMA_NATIVE_DIR is {given}, which has no folder {package.target!r}: "
-                               f"unset it, or make the folder with `python -m tools.natives {given}`")
+            raise NativesError(f"GOLLAMA_NATIVE_DIR is {given}, which has no folder {package.target!r}: {remedy}")
+        stamp = folder / STAMP
+        if stamp.exists() and stamp.read_text() != package.sha512:
+            raise NativesError(f"GOLLAMA_NATIVE_DIR is {given}, whose {package.target!r} is not {package.spec}: {remedy}")
         return folder
     digest = base64.b64decode(package.sha512).hex()[:16]
     folder = cache_directory() / "natives" / f"{package.target}-{digest}"
@@ -88,6 +103,7 @@ def obtain(package: Package, folder: Path) -> None:
                 shutil.copy(unpacked / "LICENSE", content / "LICENSE")
             if not content.is_dir():
                 raise NativesError(f"{package.spec} holds no {package.content!r}; the pin in wheels.toml is wrong")
+            (content / STAMP).write_text(package.sha512)
             _publish(content, folder)
     except OSError as error:
         raise NativesError(_disk_trouble(error, folder.parent)) from error

@@ -38,7 +38,7 @@ def obtain(content: bytes, folder: Path, monkeypatch: pytest.MonkeyPatch, pinned
 
 def test_a_package_is_unpacked_with_its_licence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     obtain(registry.archive(GOOD), folder, monkeypatch)
-    assert sorted(file.name for file in folder.iterdir()) == ["LICENSE", "libx.so"]
+    assert sorted(file.name for file in folder.iterdir()) == [natives.STAMP, "LICENSE", "libx.so"]
     assert [entry.name for entry in folder.parent.iterdir()] == ["parts"]
 
 
@@ -104,3 +104,15 @@ def test_a_folder_of_unpacked_natives_is_taken_as_it_is(tmp_path: Path, monkeypa
     assert natives.library_folder("linux-x64") == tmp_path / "linux-x64"
     with pytest.raises(natives.NativesError, match="has no folder 'source'"):
         natives.source_tree()
+    (tmp_path / "linux-x64" / natives.STAMP).write_text("of another version")
+    with pytest.raises(natives.NativesError, match="'linux-x64' is not @node-llama-cpp/linux-x64@3"):
+        natives.library_folder("linux-x64")
+
+
+def test_the_content_identifies_a_folder_that_nobody_stamped(tmp_path: Path) -> None:
+    (tmp_path / "a.h").write_text("int a;")
+    first = natives.digest(tmp_path)
+    (tmp_path / "a.h").write_text("int b;")
+    assert natives.digest(tmp_path) != first
+    (tmp_path / natives.STAMP).write_text("stamped")
+    assert natives.digest(tmp_path) == "stamped"
