@@ -120,7 +120,7 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
     (tmp_path / "content").write_bytes(CONTENT)
     root = Path(__file__).resolve().parents[2]
     return subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path / "content")], cwd=root, stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL, text=True)
+                            stderr=subprocess.DEVNULL, text=True, start_new_session=True)
 
 
 def test_processes_that_fetch_at_once_fetch_once(index: Path, tmp_path: Path) -> None:
@@ -135,11 +135,19 @@ def test_processes_that_fetch_at_once_fetch_once(index: Path, tmp_path: Path) ->
 def test_after_a_kill_the_next_one_starts_cleanly(index: Path, tmp_path: Path, delay: float) -> None:
     worker = start(tmp_path)
     time.sleep(delay)
-    worker.send_signal(signal.SIGKILL)
+    os.killpg(worker.pid, signal.SIGKILL)
     worker.communicate()
     model = model_of(CONTENT)
     assert download.fetch(model, None).read_bytes() == CONTENT
     assert leftovers(model) == ["made.gguf"]
+
+
+def test_a_pip_that_outlives_its_parent_does_no_harm(index: Path, tmp_path: Path) -> None:
+    worker = start(tmp_path)
+    time.sleep(0.8)
+    worker.kill()
+    worker.communicate()
+    assert download.fetch(model_of(CONTENT), None).read_bytes() == CONTENT
 
 
 def test_an_unknown_name_is_told_the_names_there_are() -> None:

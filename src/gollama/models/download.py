@@ -32,21 +32,26 @@ def fetch(model: KnownModel, on_progress: Progress | None) -> Path:
         with FileLock(folder / ".lock"):
             if model.is_cached:  # another process was first
                 return model.path
-            for left in folder.glob(".partial-*"):  # by a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            _clean(folder)
             _require_space(model, folder)
             staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
             try:
                 with _watched(model, staging, on_progress):
                     _fetch_into(model, staging)
             finally:
-                shutil.rmtree(staging, ignore_errors=True)
+                _clean(folder)
     except OSError as error:
         if isinstance(error, DownloadError):
             raise
         raise DownloadError(f"{model.name} cannot be stored in {folder} ({error.strerror or error}): "
                             "set GOLLAMA_HOME to a folder that can be written and has the space") from error
     return model.path
+
+
+def _clean(folder: Path) -> None:
+    """Remove what this process, or one that was killed, was working on."""
+    for left in folder.glob(".partial-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _require_space(model: KnownModel, folder: Path) -> None:
