@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from gollama import models
 from tests.support import tiny
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+# a shell starts what it runs in the background with Ctrl-C ignored, which the tests' children would inherit
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MODELS = ("smollm2", "gemma3:270m")
 
