@@ -1,5 +1,6 @@
 // Chat templates through llama.cpp's own Jinja engine: JSON in, JSON out.
 #include "guard.hpp"
+#include "template_check.hpp"
 
 #include "chat.h"  // common
 
@@ -14,6 +15,11 @@ extern "C" {
 
 gollama_chat_templates * gollama_chat_templates_new(const llama_model * model, const char * source, gollama_error * error) {
     return gollama::guarded(error, static_cast<gollama_chat_templates *>(nullptr), [&] {
+        for (const char * text : { source, llama_model_chat_template(model, nullptr), llama_model_chat_template(model, "tool_use") }) {
+            if (text) {
+                gollama::check_template(text);
+            }
+        }
         auto result       = std::make_unique<gollama_chat_templates>();
         result->templates = common_chat_templates_init(model, source ? source : "");
         return result.release();

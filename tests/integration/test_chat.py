@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gollama import LLM, ChatError, TextError
+from gollama import LLM, ChatError, Model, TextError, _native
 from gollama.chat import ChatFormatter
 from tests.support import tiny
 
@@ -81,10 +81,13 @@ def test_a_lone_surrogate_is_told_by_path(smollm2: LLM) -> None:
         smollm2.chat(messages("a", "\ud800"))
 
 
-@pytest.mark.parametrize(("template", "message"), [
+@pytest.mark.parametrize(("template", "message"), [  # the later ones would run llama.cpp's engine out of stack
     ("{% for m in messages %}", "chat template"), ("{{ raise_exception('no system here') }}", "no system here"),
-    ("{{ undefined_function() }}", "chat template"),
-])
+    ("{{ undefined_function() }}", "chat template"), ("{{ " + "(" * 100_000 + "1" + ")" * 100_000 + " }}", "brackets nested deeper"),
+    ("{% if true %}" * 50_000 + "{% endif %}" * 50_000, "blocks nested deeper"), ("{{ 1" + "+1" * 100_000 + " }}", "more words and signs"),
+    ("{{ " + "not " * 100_000 + "x }}", "more words and signs"), ("{{ a" + ".b" * 100_000 + " }}", "more words and signs"),
+    ("{% for x in " + "[" * 100_000, "brackets nested deeper"),
+], ids=lambda value: value[:20])
 def test_a_template_that_fails_is_told(tmp_path: Path, template: str, message: str) -> None:
     with LLM(tiny.write(tmp_path / "t.gguf", template=template), context_size=64) as llm:
         with pytest.raises(ChatError, match=message):
@@ -96,3 +99,11 @@ def test_a_model_without_a_template_uses_chatml_and_says_so(tiny_path: Path, cap
     with LLM(tiny_path, context_size=256) as llm, caplog.at_level(logging.WARNING, "gollama"):
         llm.chat(messages("the sky"), max_tokens=2)
     assert any("has no chat template; ChatML is used instead" in record.message for record in caplog.records)
+
+
+def test_every_template_of_the_bundle_passes_the_check(source_tree: Path, tmp_path: Path) -> None:
+    templates = sorted((source_tree / "models" / "templates").glob("*.jinja"))
+    assert len(templates) > 50
+    with Model(tiny.write(tmp_path / "t.gguf")) as model:
+        for file in templates:
+            _native.ChatTemplatesHandle(model._handle, file.read_text(encoding="utf-8")).close()
