@@ -55,8 +55,10 @@ def compare(name: str, rounds: int) -> list[dict[str, Any]]:
     def note(kind: str, what: str, value: float) -> None:
         figures[kind].setdefault(what, []).append(value)
 
-    for _ in range(max(3, rounds // 2)):
-        for kind in figures:
+    kinds = list(figures)
+    for _ in range(max(4, rounds // 2)):
+        kinds.reverse()  # who goes first takes turns, since the machine's speed drifts
+        for kind in kinds:
             contender = Contender(kind, model)
             note(kind, "load, s", contender.load)
             contender.close()
@@ -64,10 +66,11 @@ def compare(name: str, rounds: int) -> list[dict[str, Any]]:
     for contender in contenders.values():
         contender.measure(64, 8)  # warm-up
     for _ in range(rounds):
-        for kind, contender in contenders.items():
-            note(kind, "prompt 512, tokens/s", 512 / contender.measure(512, 1)["prompt"])
-        for kind, contender in contenders.items():
-            result = contender.measure(16, 128)
+        kinds.reverse()
+        for kind in kinds:
+            note(kind, "prompt 512, tokens/s", 512 / contenders[kind].measure(512, 1)["prompt"])
+        for kind in kinds:
+            result = contenders[kind].measure(16, 128)
             note(kind, "decode 128, tokens/s", 127 / result["decode"])
             figures[kind]["peak memory, MB"] = [result["rss"] / 1e6]
     for contender in contenders.values():

@@ -61,7 +61,8 @@ def _licenses(source: Path, libraries: Path, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     texts = {"llama.cpp": source / "LICENSE", "node-llama-cpp": libraries / "LICENSE",
-             **{file.name.removeprefix("LICENSE-"): file for file in (source / "licenses").glob("LICENSE-*")}}
+             **{file.name.removeprefix("LICENSE-"): file for file in (source / "licenses").glob("LICENSE-*")},
+             **{file.parent.name: file for file in (source / "vendor").rglob("LICENSE*")}}
     for name, file in texts.items():
         if file.exists():
             shutil.copy(file, folder / f"{name}.txt")
