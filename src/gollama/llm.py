@@ -100,6 +100,8 @@ class LLM:
         tokens = self.tokenize(prompt)
         if not prompt:
             raise TextError("the prompt is empty")
+        if not tokens:
+            raise TextError(f"the vocabulary of {self.model.path.name} has no tokens for the prompt {prompt[:20]!r}")
         return self._stream(tokens, settings)
 
     # ---- chat ----

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import gollama
@@ -55,6 +55,7 @@ def test_a_list_of_prompts_gives_a_list(smollm2: LLM) -> None:
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 2), temperature=st.floats(0, 2), prompt=st.text(min_size=1, max_size=30))
 def test_streamed_text_joined_is_the_unstreamed_text(llm: LLM, seed: int, temperature: float, prompt: str) -> None:
+    assume(llm.tokenize(prompt))
     params = SamplingParams(seed=seed, temperature=temperature, max_tokens=12)
     whole = llm.generate(prompt, params=params)
     chunks = list(llm.stream(prompt, params=params))
@@ -150,6 +151,12 @@ def test_a_long_prompt_is_processed_in_batches(smollm2: LLM) -> None:
 def test_a_prompt_that_is_no_text_is_refused(llm: LLM, prompt: str) -> None:
     with pytest.raises(TextError):
         llm.generate(prompt)
+
+
+def test_a_prompt_that_the_vocabulary_has_no_tokens_for_is_refused(smollm2: LLM) -> None:
+    prompt = next(character for character in map(chr, range(32)) if not smollm2.tokenize(character))
+    with pytest.raises(TextError, match="has no tokens for the prompt"):
+        smollm2.generate(prompt)
 
 
 def test_a_prompt_of_another_kind_is_refused(smollm2: LLM) -> None:
