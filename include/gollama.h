@@ -78,6 +78,7 @@ typedef struct gollama_model_facts {
     int32_t  n_head_kv;
     int32_t  n_swa;
     int32_t  n_vocab;
+    int32_t  n_positions; /* learned position embeddings, which no context may pass; 0 if they are computed */
     bool     has_encoder;
     bool     has_decoder;
     bool     is_recurrent;

@@ -50,11 +50,14 @@ def _checked(name: str, value: Any, rule: Mapping[str, Any]) -> Any:
             if isinstance(value, (bool, str, bytes)):
                 raise TypeError
             value = value.__index__() if kind is int else float(value)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError, OverflowError):
             value_kind = "a whole number" if kind is int else "a number"
             raise OptionError(f"{name} must be {value_kind}, not {value!r}") from None
     if kind is float:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
         if not math.isfinite(value) or abs(value) > FLOAT32_MAX:
             raise OptionError(f"{name} must be a finite number, not {value}")
     least, most = rule["least"], rule["most"]

@@ -26,6 +26,8 @@ class Context(Resource):
     """
 
     def __init__(self, model: Model, options: LoadOptions | None = None) -> None:
+        if model.vocab_only:
+            raise OptionError(f"only the vocabulary of {model.path.name} was loaded; there is nothing to compute with")
         self.model = model
         options = options or LoadOptions()
         threads = options.threads or usable_cores()
@@ -43,8 +45,9 @@ class Context(Resource):
 
     @property
     def context_size(self) -> int:
-        """Tokens that fit, as llama.cpp rounded it."""
-        return self._handle.context_size
+        """Tokens that fit, as llama.cpp rounded it; no more than the model has learned positions for."""
+        learned = self.model.n_positions
+        return min(self._handle.context_size, learned) if learned else self._handle.context_size
 
     @property
     def batch_size(self) -> int:

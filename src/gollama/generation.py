@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from gollama._native import Sampled
 from gollama._text import TextStream
 from gollama.context import Context
-from gollama.errors import CancelledError, ContextOverflowError
+from gollama.errors import CancelledError, ClosedError, ContextOverflowError
 from gollama.model import Model
 from gollama.options import SamplingParams
 from gollama.results import Chunk, Completion, FinishReason, Timings, Usage
@@ -72,7 +72,7 @@ class Generation:
                     break
                 if shown:
                     yield from self._visible(shown, pending)
-        except CancelledError:
+        except (CancelledError, ClosedError):  # closing an LLM ends what it generates
             reason = "cancelled"
         yield Chunk(text.finish(), pending, reason, Usage(len(self.prompt), count), self._timings(clock, count))
 
@@ -85,7 +85,6 @@ class Generation:
 
     def _sample(self, sampler: Sampler, clock: _Clock) -> Iterator[Sampled]:
         """Tokens, one after the other, for as long as the caller asks."""
-        self.context.resume()
         self.context.clear()
         sampled = self._process_prompt(sampler)
         clock.first = clock.last = time.perf_counter()
@@ -134,10 +133,11 @@ def interruptible(call: Callable[[], Sampled], context: Context) -> Sampled:
     thread.start()
     try:
         return future.result()
-    except KeyboardInterrupt:
-        context.cancel()
-        with contextlib.suppress(CancelledError):
-            future.result()
+    except BaseException:  # of a signal handler, or of the call itself, which is over then
+        if not future.done():
+            context.cancel()
+            with contextlib.suppress(CancelledError):
+                future.result()
         raise
     finally:
         thread.join()

@@ -46,7 +46,7 @@ class LLM:
             self.model.close()
             raise
         self._formatter: ChatFormatter | None = None
-        self._turn = _Turn()
+        self._turn = _Turn(self.context)
 
     def _require_generative(self) -> None:
         if not self.model.is_generative:
@@ -72,7 +72,7 @@ class LLM:
 
     def cancel(self) -> None:
         """From any thread: end the running generation; it finishes with finish_reason "cancelled"."""
-        self._turn.cancel(self.context)
+        self._turn.cancel()
 
     # ---- text ----
 
@@ -149,14 +149,17 @@ class LLM:
 
     def _iterate(self, generation: Generation) -> Iterator[Chunk]:
         with self._turn:
-            yield from generation.run()
+            for chunk in generation.run():
+                yield chunk
+                self._turn.resumed()
 
 
 class _Turn:
     """Whose turn it is on the context. A `with` block around one generation, across any number of yields."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: Context) -> None:
         self.formatting = threading.Lock()
+        self._context = context
         self._lock = threading.Lock()
         self._thread: int | None = None
 
@@ -164,12 +167,21 @@ class _Turn:
         if self._thread == threading.get_ident():
             raise BusyError("another generation of this LLM runs in this thread: finish its loop or close its iterator first")
         self._lock.acquire()
-        self._thread = threading.get_ident()
+        try:
+            self._context.resume()  # before anyone can see that there is something to cancel
+        except BaseException:
+            self._lock.release()
+            raise
+        self.resumed()
 
     def __exit__(self, *details: object) -> None:
         self._thread = None
         self._lock.release()
 
-    def cancel(self, context: Context) -> None:
-        if self._thread is not None and not context.closed:
-            context.cancel()
+    def resumed(self) -> None:
+        """Note the thread that goes on; a stream may be read by one after the other."""
+        self._thread = threading.get_ident()
+
+    def cancel(self) -> None:
+        if self._thread is not None:
+            self._context.cancel()

@@ -17,7 +17,11 @@ def _existing_file(path: str | os.PathLike[str]) -> Path:
     file = Path(path)
     if "\0" in str(file):
         raise OptionError("a path may not hold a NUL character")
-    if not file.exists():
+    try:
+        exists = file.exists()
+    except OSError as error:  # a name that is too long, say
+        raise ModelNotFoundError(f"{file}: {error.strerror}") from None
+    if not exists:
         raise ModelNotFoundError(f"{file}: there is no such file")
     if file.is_dir():
         raise ModelNotFoundError(f"{file}: is a folder, not a model file")
@@ -38,7 +42,7 @@ class Model(Resource):
     def __init__(self, path: str | os.PathLike[str], options: LoadOptions | None = None, *, vocab_only: bool = False,
                  on_progress: Callable[[float], object] | None = None) -> None:
         self.path = _existing_file(path)
-        self._vocab_only = vocab_only
+        self.vocab_only = vocab_only
         options = options or LoadOptions()
         self._handle: _native.ModelHandle = _native.ModelHandle(self.path, {
             "gpu_layers": -1 if options.gpu_layers is None else options.gpu_layers,
@@ -76,7 +80,7 @@ class Model(Resource):
 
     def _size(self, fact: str, key: str) -> int:
         """A size as llama.cpp read it, or from the metadata where only the vocabulary was loaded; 0 if it is not told."""
-        value = self.metadata.get(f"{self.architecture}.{key}", "") if self._vocab_only else ""
+        value = self.metadata.get(f"{self.architecture}.{key}", "") if self.vocab_only else ""
         return int(value) if value.isdecimal() else self._facts[fact]
 
     @property
@@ -115,6 +119,11 @@ class Model(Resource):
     def n_swa(self) -> int:
         """Tokens of the sliding attention window; 0 if there is none."""
         return self._size("n_swa", "attention.sliding_window")
+
+    @property
+    def n_positions(self) -> int:
+        """Positions that the model has learned embeddings for, which no context can pass; 0 if it computes them."""
+        return self._facts["n_positions"]
 
     @property
     def is_generative(self) -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from gollama._options import FLOAT32_MAX, check, option
+from gollama._options import FLOAT32_MAX, INT32_MAX, check, option
 from gollama.errors import OptionError
 
+HISTORY_MAX = 2**20  # llama.cpp allocates this much at once
 SEED_MAX = 2**32 - 2  # llama.cpp takes 2**32 - 1 for "random"
 
 
@@ -59,13 +59,13 @@ class SamplingParams:
     typical_p: float = option(1.0, "locally typical sampling; 1: off", float, least=0, most=1)
     top_n_sigma: float = option(-1.0, "keep tokens within n standard deviations of the best logit; negative: off", float)
     repeat_penalty: float = option(1.0, "divide the logits of tokens seen lately; 1: off", float, least=1e-6)
-    repeat_last_n: int = option(64, "how many tokens back the penalties look; 0: off", int, least=0)
+    repeat_last_n: int = option(64, "how many tokens back the penalties look; 0: off", int, least=0, most=HISTORY_MAX)
     presence_penalty: float = option(0.0, "taken from the logits of tokens seen lately; 0: off", float)
     frequency_penalty: float = option(0.0, "taken from the logits of tokens for each time seen lately; 0: off", float)
     dry_multiplier: float = option(0.0, "DRY, against repeated sequences; 0: off", float, least=0)
     dry_base: float = option(1.75, "DRY's base", float, least=0)
     dry_allowed_length: int = option(2, "DRY: longest repetition without a penalty", int, least=0)
-    dry_penalty_last_n: int = option(64, "DRY: how many tokens back it looks; 0: off", int, least=0)
+    dry_penalty_last_n: int = option(64, "DRY: how many tokens back it looks; 0: off", int, least=0, most=HISTORY_MAX)
     dry_sequence_breakers: Sequence[str] = ("\n", ":", '"', "*")
     xtc_probability: float = option(0.0, "XTC: how often the likeliest tokens are dropped; 0: off", float, least=0, most=1)
     xtc_threshold: float = option(0.1, "XTC: least probability of a token that may be dropped", float, least=0, most=1)
@@ -82,6 +82,8 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.grammar is not None and self.ignore_eos:
+            raise OptionError("grammar and ignore_eos exclude each other: a grammar's text must be able to end")
         object.__setattr__(self, "stop", _texts("stop", self.stop))
         object.__setattr__(self, "dry_sequence_breakers", _texts("dry_sequence_breakers", self.dry_sequence_breakers))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
@@ -92,7 +94,9 @@ class SamplingParams:
 
 
 def _texts(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
-    texts = (value,) if isinstance(value, str) else tuple(value if value is not None else ())
+    if not isinstance(value, (str, Iterable)):
+        raise OptionError(f"{name} must be a str or a list of str, not {value!r}")
+    texts = (value,) if isinstance(value, str) else tuple(value)
     for text in texts:
         if not isinstance(text, str) or not text:
             raise OptionError(f"{name} must hold strings that are not empty, not {text!r}")
@@ -107,6 +111,8 @@ def _biases(value: Any) -> Mapping[int, float]:
     for token, bias in value.items():
         if isinstance(token, bool) or not isinstance(token, int):
             raise OptionError(f"logit_bias must map token ids to numbers; {token!r} is no token id")
-        if isinstance(bias, bool) or not isinstance(bias, (int, float)) or math.isnan(bias) or bias > FLOAT32_MAX:
+        if not 0 <= token <= INT32_MAX:
+            raise OptionError(f"logit_bias names {token}, which is no token id")
+        if isinstance(bias, bool) or not isinstance(bias, (int, float)) or bias != bias or bias > FLOAT32_MAX:
             raise OptionError(f"logit_bias for token {token} must be a number or -inf (never), not {bias!r}")
-    return MappingProxyType({token: float(bias) for token, bias in value.items()})
+    return MappingProxyType({token: float(max(bias, -FLOAT32_MAX) if isinstance(bias, int) else bias) for token, bias in value.items()})

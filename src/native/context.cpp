@@ -1,5 +1,6 @@
 // The hot loop: fill the batch, decode, sample every due sequence, turn tokens into bytes, in one call.
 #include "guard.hpp"
+#include "positions.hpp"
 #include "sampler.hpp"
 #include "threadpool.hpp"
 
@@ -12,7 +13,11 @@ namespace gollama {
 // The only place that knows llama_batch, which upstream is replacing.
 class batch {
   public:
-    batch(int32_t capacity, int32_t sequences) : value(llama_batch_init(capacity, 0, 1)), capacity(capacity), sequences(sequences) {}
+    batch(int32_t capacity, int32_t sequences, int32_t positions) :
+        value(llama_batch_init(capacity, 0, 1)),
+        capacity(capacity),
+        sequences(sequences),
+        positions(positions) {}
     ~batch() { llama_batch_free(value); }
     batch(const batch &) = delete;
 
@@ -33,6 +38,11 @@ class batch {
                                                             std::to_string(row.position) + "; there are " +
                                                             std::to_string(sequences) + " sequences");
             }
+            if (positions > 0 && row.position >= positions) {
+                // ggml asserts this on a compute thread, where nobody can catch it
+                throw failure(GOLLAMA_INVALID_ARGUMENT, "position " + std::to_string(row.position) + " is past the " +
+                                                            std::to_string(positions) + " that the model has learned");
+            }
             value.token[i]     = row.token;
             value.pos[i]       = row.position;
             value.n_seq_id[i]  = 1;
@@ -49,6 +59,7 @@ class batch {
   private:
     int32_t capacity;
     int32_t sequences;
+    int32_t positions;
 };
 
 }  // namespace gollama
@@ -141,7 +152,8 @@ gollama_context * gollama_context_new(llama_model * model, llama_context_params 
             throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("llama.cpp could not make a context"));
         }
         result->threads = std::make_unique<gollama::threadpool>(result->context, params.n_threads, params.n_threads_batch);
-        result->batch = std::make_unique<gollama::batch>(llama_n_batch(result->context), llama_n_seq_max(result->context));
+        result->batch = std::make_unique<gollama::batch>(llama_n_batch(result->context), llama_n_seq_max(result->context),
+                                                         gollama::learned_positions(model));
         return result.release();
     });
 }

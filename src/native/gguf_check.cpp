@@ -4,6 +4,8 @@
 #include "gguf.h"
 #include "guard.hpp"
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -160,7 +162,7 @@ void check_tensors(const gguf_context * gguf, uint64_t size) {
 
 }  // namespace
 
-void check_gguf(const char * path) {
+int32_t check_gguf(const char * path) {
     block_reader reader(path);
     char         magic[4] = {};
     if (block_reader::read(&reader, magic, 0, sizeof(magic)) < sizeof(magic) || std::memcmp(magic, GGUF_MAGIC, sizeof(magic)) != 0) {
@@ -182,11 +184,20 @@ void check_gguf(const char * path) {
     meta.check_size("attention.value_length", 1, 1 << 16);
     meta.check_size("rope.dimension_count", 0, 1 << 16);
     meta.check_size("expert_count", 0, 1 << 16);
+    // llama.cpp divides by these
+    for (const char * name : { "full_attention_interval", "wkv.head_size", "ssm.group_count", "ssm.time_step_rank" }) {
+        meta.check_size(name, 1, 1 << 20);
+    }
+    if (meta.architecture == "olmo2" || meta.architecture == "phimoe") {
+        meta.check_size("attention.head_count", 1, 1 << 16);
+    }
     for (const char * name : { "attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon", "attention.group_norm_epsilon" }) {
         meta.check_epsilon(name);
     }
     check_vocabulary(meta);
     check_tensors(gguf.get(), reader.size);
+    const int64_t learned = gguf_find_tensor(gguf.get(), "position_embd.weight");
+    return learned < 0 ? 0 : static_cast<int32_t>(std::min<int64_t>(gguf_get_tensor_ne(gguf.get(), learned)[1], INT32_MAX));
 }
 
 }  // namespace gollama

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <cstdint>
+
 namespace gollama {
 
 // Throws failure(GOLLAMA_INVALID_MODEL) with a sentence if the file at `path` is not a GGUF file whose header, sizes
-// and vocabulary llama.cpp can take. Reads the metadata only.
-void check_gguf(const char * path);
+// and vocabulary llama.cpp can take. Reads the metadata only. The result is the number of positions that the model has
+// learned embeddings for, which no context may pass, or 0 if it computes them.
+int32_t check_gguf(const char * path);
 
 }  // namespace gollama

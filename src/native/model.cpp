@@ -1,12 +1,38 @@
 // Loading models from files that nobody vouches for.
 #include "guard.hpp"
 #include "gguf_check.hpp"
+#include "positions.hpp"
+
+#include <mutex>
+#include <unordered_map>
+
+namespace gollama {
+
+static std::mutex                                           positions_lock;
+static std::unordered_map<const llama_model *, int32_t> positions;
+
+int32_t learned_positions(const llama_model * model) {
+    const std::lock_guard<std::mutex> held(positions_lock);
+    const auto                        found = positions.find(model);
+    return found == positions.end() ? 0 : found->second;
+}
+
+static void note_positions(const llama_model * model, int32_t count) {
+    const std::lock_guard<std::mutex> held(positions_lock);
+    if (count > 0) {
+        positions[model] = count;
+    } else {
+        positions.erase(model);  // of a model that was at this address before
+    }
+}
+
+}  // namespace gollama
 
 extern "C" {
 
 llama_model * gollama_model_load(const char * path, llama_model_params params, gollama_error * error) {
     return gollama::guarded(error, static_cast<llama_model *>(nullptr), [&] {
-        gollama::check_gguf(path);
+        const int32_t learned = gollama::check_gguf(path);
         llama_model * model = nullptr;
         try {
             model = llama_model_load_from_file(path, params);
@@ -17,6 +43,7 @@ llama_model * gollama_model_load(const char * path, llama_model_params params, g
         if (!model) {
             throw gollama::failure(GOLLAMA_INVALID_MODEL, gollama::with_log("llama.cpp cannot load the model"));
         }
+        gollama::note_positions(model, learned);
         return model;
     });
 }
@@ -25,6 +52,7 @@ bool gollama_model_describe(const llama_model * model, gollama_model_facts * fac
     *facts = {};
     return gollama::guarded(error, false, [&] {
         const llama_vocab * vocab = llama_model_get_vocab(model);
+        facts->n_positions        = gollama::learned_positions(model);
         facts->n_vocab            = llama_vocab_n_tokens(vocab);
         facts->add_bos            = llama_vocab_get_add_bos(vocab);
         facts->add_eos            = llama_vocab_get_add_eos(vocab);

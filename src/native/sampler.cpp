@@ -21,8 +21,11 @@ static int nesting(const char * grammar) {
     char closing = 0;  // of the literal, character class or comment that we are in
     for (const char * c = grammar; *c; c++) {
         if (closing) {
-            c += *c == '\\' && c[1] && closing != '\n';
-            closing = *c == closing ? 0 : closing;
+            if (*c == '\\' && c[1] && closing != '\n') {
+                c++;  // what is escaped closes nothing
+            } else if (*c == closing) {
+                closing = 0;
+            }
         } else if (*c == '"' || *c == '[' || *c == '#') {
             closing = *c == '"' ? '"' : *c == '[' ? ']' : '\n';
         } else {

@@ -10,6 +10,7 @@ namespace gollama {
 
 // The templates of llama.cpp's models/templates reach 600 and 10.
 static const int MOST_WORDS      = 4000;  // names and signs in one {{ }} or {% %}
+static const int MOST_ELIFS      = 1000;
 static const int DEEPEST_NESTING = 100;   // of brackets in one, and of blocks in each other
 
 namespace {
@@ -35,8 +36,10 @@ class scanner {
     // A whole {{ }} or {% %}; `closing` is the sign in front of its last brace.
     void tag(char closing) {
         at += 2;
-        int words = 0;
-        int depth = 0;
+        int         words  = 0;
+        int         depth  = 0;
+        bool        equals = false;
+        std::string first;
         while (*at && !(depth <= 0 && at[0] == closing && at[1] == '}')) {
             if (*at == '"' || *at == '\'') {
                 literal();
@@ -46,9 +49,10 @@ class scanner {
                     at++;
                 }
                 if (words == 0 && closing == '%') {
-                    block(std::string(start, at));
+                    first.assign(start, at);
                 }
             } else {
+                equals |= *at == '=';
                 const bool space = std::isspace(static_cast<unsigned char>(*at)) != 0;
                 depth += std::strchr("([{", *at) != nullptr;
                 depth -= std::strchr(")]}", *at) != nullptr;
@@ -60,6 +64,7 @@ class scanner {
             limit(depth, DEEPEST_NESTING, "brackets nested deeper than ");
         }
         at += *at ? 2 : 0;
+        block(first == "set" && equals ? "" : first);
     }
 
     void literal() {
@@ -71,10 +76,12 @@ class scanner {
     }
 
     void block(const std::string & name) {
-        for (const char * kind : { "if", "for", "macro", "call", "filter", "generation" }) {
+        for (const char * kind : { "if", "for", "macro", "call", "filter", "generation", "set" }) {
             blocks += name == kind;
             blocks -= name == std::string("end") + kind;
         }
+        elifs += name == "elif";
+        limit(elifs, MOST_ELIFS, "more elif than ");
         limit(blocks, DEEPEST_NESTING, "blocks nested deeper than ");
     }
 
@@ -86,6 +93,7 @@ class scanner {
 
     const char * at;
     int          blocks = 0;
+    int          elifs  = 0;  // each is an if inside the one before
 };
 
 }  // namespace

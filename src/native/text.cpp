@@ -1,14 +1,47 @@
 // Tokens and text.
 #include "guard.hpp"
+#include "large_stack.hpp"
 
 #include <algorithm>
+#include <cctype>
+
+namespace gollama {
+
+// Many BPE vocabularies split text with std::regex, which recurses for every character of a match. A match is made of
+// at most a few runs of one kind of characters; short ones fit any stack.
+static const size_t SAFE_RUN        = 2000;
+static const size_t STACK_PER_BYTE  = 2048;  // 420 were seen to be needed
+static const size_t STACK_BESIDES   = 16 << 20;
+
+static size_t longest_run(const char * text, int32_t length) {
+    size_t longest  = 0;
+    size_t run      = 0;
+    int    previous = -1;
+    for (int32_t i = 0; i < length; i++) {
+        const auto c    = static_cast<unsigned char>(text[i]);
+        const int  kind = c >= 0x80 || std::isalpha(c) ? 0 : std::isdigit(c) ? 1 : std::isspace(c) ? 2 : 3;
+        run             = kind == previous ? run + 1 : 1;
+        previous        = kind;
+        longest         = std::max(longest, run);
+    }
+    return longest;
+}
+
+}  // namespace gollama
 
 extern "C" {
 
 int32_t gollama_tokenize(const llama_vocab * vocab, const char * text, int32_t length, llama_token * tokens,
                          int32_t capacity, bool add_special, bool parse_special, gollama_error * error) {
     return gollama::guarded(error, -1, [&] {
-        const int32_t count = llama_tokenize(vocab, text, length, tokens, capacity, add_special, parse_special);
+        int32_t    count = 0;
+        const auto work  = [&] { count = llama_tokenize(vocab, text, length, tokens, capacity, add_special, parse_special); };
+        const size_t run = llama_vocab_type(vocab) == LLAMA_VOCAB_TYPE_BPE ? gollama::longest_run(text, length) : 0;
+        if (run > gollama::SAFE_RUN) {
+            gollama::on_large_stack(gollama::STACK_BESIDES + gollama::STACK_PER_BYTE * run, work);
+        } else {
+            work();
+        }
         if (count == INT32_MIN) {
             throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "the text has more tokens than can be counted");
         }

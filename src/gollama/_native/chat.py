@@ -24,8 +24,8 @@ class ChatTemplatesHandle(Handle):
         given = loaded.ffi.NULL if source is None else c_string(source, "the chat template")
         with model.use() as pointer:
             templates = loaded.lib.gollama_chat_templates_new(pointer, given, failures.error)
-        failures.check("the chat template does not parse", ChatError)
-        super().__init__("the chat templates", templates, loaded.lib.gollama_chat_templates_free, model)
+            failures.check("the chat template does not parse", ChatError)
+            super().__init__("the chat templates", templates, loaded.lib.gollama_chat_templates_free, model)
         self._ffi, self._lib, self._failures = loaded.ffi, loaded.lib, failures
 
     def render(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -59,8 +59,8 @@ class ContextHandle(Handle):
         failures = Failures(loaded)
         with model.use() as pointer:
             context = lib.gollama_context_new(pointer, params, failures.error)
-        failures.check()
-        super().__init__("the context", context, lib.gollama_context_free, model)
+            failures.check()
+            super().__init__("the context", context, lib.gollama_context_free, model)
         self._ffi, self._lib, self._failures = ffi, lib, failures
         self._llama = lib.gollama_context_llama(context)
         self._memory = lib.llama_get_memory(self._llama)
@@ -83,12 +83,15 @@ class ContextHandle(Handle):
             raise OptionError(f"a step takes 1 to {self.batch_size} tokens (batch_size), not {count}")
         with self.use() as context:
             rows = self._rows
-            for index, token in enumerate(tokens):
-                row = rows[index]
-                row.token = token
-                row.position = position + index
-                row.sequence = sequence
-                row.output = 0
+            try:
+                for index, token in enumerate(tokens):
+                    row = rows[index]
+                    row.token = token
+                    row.position = position + index
+                    row.sequence = sequence
+                    row.output = 0
+            except OverflowError:
+                raise OptionError(f"token {token} at position {position + index} is out of range") from None
             rows[count - 1].output = sampler is not None or bool(output)
             if sampler is None:
                 self._lib.gollama_step(context, rows, count, self._ffi.NULL, 0, self._failures.error)
@@ -111,10 +114,9 @@ class ContextHandle(Handle):
 
     def cancel(self) -> None:
         """From any thread: end the running step, or the next one, with CancelledError."""
-        pointer = self._owned.pointer
-        with self._condition:
-            if not self._closing and pointer is not None:
-                self._lib.gollama_context_cancel(pointer)
+        with self._lock:  # which the freeing takes too
+            if self._owned.pointer is not None:
+                self._lib.gollama_context_cancel(self._owned.pointer)
 
     def resume(self) -> None:
         with self.use() as context:

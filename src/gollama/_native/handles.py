@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import threading
+import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -15,12 +14,7 @@ from gollama.errors import BusyError, ClosedError
 
 Self = TypeVar("Self", bound="Handle")
 
-_exiting = False
-
-
-def _note_exit() -> None:
-    global _exiting
-    _exiting = True
+POLL_SECONDS = 0.001
 
 
 class _Owned:
@@ -40,15 +34,43 @@ class _Owned:
 
 
 def _forgotten(owned: _Owned) -> None:
-    if owned.pointer is not None and not _exiting:
+    if owned.pointer is not None:
         warnings.warn(f"{owned.name} was never closed: use `with`, or call close()", ResourceWarning, stacklevel=2)
     owned.release()
+
+
+class _Use:
+    """A `with` block inside which the native pointer stays valid.
+
+    It is known to its handle by a weak reference: an exception of a signal handler may come between any two
+    instructions, also in `__exit__`, and then the reference goes when the block's frame does.
+    """
+
+    __slots__ = ("__weakref__", "_handle", "thread")
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self.thread = threading.get_ident()
+
+    def __enter__(self) -> Any:
+        handle = self._handle
+        with handle._lock:
+            if handle._closing:
+                raise ClosedError(f"{handle._owned.name} is closed")
+            if handle.exclusive and len(handle._running):
+                raise BusyError(f"{handle._owned.name} is in use by another thread; it takes one at a time")
+            handle._running.add(self)
+        return handle._owned.pointer
+
+    def __exit__(self, *details: object) -> None:
+        self._handle._running.discard(self)
 
 
 class Handle:
     """Owns one native object. A `with` block; closing is idempotent, waits for running calls, closes children first.
 
     `exclusive` objects take one thread at a time: a second one gets BusyError. Others may be used by many.
+    A child is made inside a `use` of its parent, so that the parent cannot be freed before it knows of the child.
     """
 
     exclusive = False
@@ -56,32 +78,18 @@ class Handle:
     def __init__(self, name: str, pointer: Any, free: Callable[[Any], None], parent: Handle | None = None) -> None:
         self._owned = _Owned(name, pointer, free, parent)
         self._children: weakref.WeakSet[Handle] = weakref.WeakSet()
-        self._condition = threading.Condition()
-        self._running: list[int] = []  # the threads inside a native call
+        self._lock = threading.Lock()
+        self._running: weakref.WeakSet[_Use] = weakref.WeakSet()
         self._closing = False
         self._finalizer = weakref.finalize(self, _forgotten, self._owned)
+        self._finalizer.atexit = False  # a daemon thread may still compute; the system takes the memory back
         if parent is not None:
-            parent._adopt(self)
+            with parent._lock:
+                parent._children.add(self)
 
-    def _adopt(self, child: Handle) -> None:
-        with self._condition:
-            self._children.add(child)
-
-    @contextmanager
-    def use(self) -> Iterator[Any]:
-        """The native pointer, guaranteed to stay valid inside the block."""
-        with self._condition:
-            if self._closing:
-                raise ClosedError(f"{self._owned.name} is closed")
-            if self.exclusive and self._running:
-                raise BusyError(f"{self._owned.name} is in use by another thread; it takes one at a time")
-            self._running.append(threading.get_ident())
-        try:
-            yield self._owned.pointer
-        finally:
-            with self._condition:
-                self._running.remove(threading.get_ident())
-                self._condition.notify_all()
+    def use(self) -> _Use:
+        """A block around the native pointer, which is guaranteed to stay valid inside."""
+        return _Use(self)
 
     @property
     def closed(self) -> bool:
@@ -89,27 +97,20 @@ class Handle:
 
     def close(self) -> None:
         """Free the native object, its children first. Waits for calls that run in other threads."""
-        with self._condition:
-            if threading.get_ident() in self._running:
-                raise BusyError(f"{self._owned.name} cannot be closed from inside one of its own calls")
-            first = not self._closing
+        if any(use.thread == threading.get_ident() for use in list(self._running)):
+            raise BusyError(f"{self._owned.name} cannot be closed from inside one of its own calls")
+        with self._lock:
             self._closing = True
-            children = list(self._children) if first else []
-        for child in children:
+        while len(self._running):  # by polling: a call that was torn by a signal notifies nobody
+            time.sleep(POLL_SECONDS)
+        for child in list(self._children):
             child.close()
-        with self._condition:
-            self._condition.wait_for(lambda: not self._running)
-            if first:
-                self._finalizer.detach()
-                self._owned.release()
+        with self._lock:
+            self._finalizer.detach()
+            self._owned.release()
 
     def __enter__(self: Self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-# weakref registers its own exit function when the first finalizer is made; functions registered later run earlier
-weakref.finalize(Handle, int)
-atexit.register(_note_exit)

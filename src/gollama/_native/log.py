@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import sys
 from typing import Any
@@ -13,10 +14,16 @@ logger.addHandler(logging.NullHandler())
 _LEVELS = (logging.NOTSET, logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
 
 
+def _failed(kind: type[BaseException], *_details: Any) -> None:
+    """A handler raised. Nothing may cross C; a Ctrl-C that came meanwhile is raised again behind the call."""
+    if issubclass(kind, KeyboardInterrupt):
+        _thread.interrupt_main()
+
+
 def callback(ffi: Any, lib: Any) -> Any:
     """The C function that llama.cpp's log lines go to, from whichever thread."""
 
-    @ffi.def_extern(name="gollama_python_log", onerror=lambda *details: True)  # type: ignore[untyped-decorator]
+    @ffi.def_extern(name="gollama_python_log", onerror=_failed)  # type: ignore[untyped-decorator]
     def write(level: int, line: Any) -> None:
         if not sys.is_finalizing():
             logger.log(_LEVELS[level] if 0 <= level < len(_LEVELS) else logging.INFO, "%s", ffi.string(line).decode(errors="replace"))

@@ -101,7 +101,8 @@ class ModelHandle(Handle):
 
     def vocabulary_type(self) -> str:
         """NONE, SPM, BPE, WPM, UGM, RWKV or PLAMO2, as llama.h calls them."""
-        name = self._ffi.string(self._ffi.cast("enum llama_vocab_type", self._lib.llama_vocab_type(self._vocab)))
+        with self.use():
+            name = self._ffi.string(self._ffi.cast("enum llama_vocab_type", self._lib.llama_vocab_type(self._vocab)))
         return str(name).removeprefix("LLAMA_VOCAB_TYPE_")
 
     def special_tokens(self) -> dict[str, int]:

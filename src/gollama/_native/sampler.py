@@ -55,8 +55,8 @@ class SamplerHandle(Handle):
         failures = Failures(loaded)
         with model.use() as pointer:
             sampler = lib.gollama_sampler_new(pointer, params, failures.error)
-        failures.check(otherwise=OptionError if options["grammar"] is None else GrammarError)
-        super().__init__("the sampler", sampler, lib.gollama_sampler_free, model)
+            failures.check(otherwise=OptionError if options["grammar"] is None else GrammarError)
+            super().__init__("the sampler", sampler, lib.gollama_sampler_free, model)
         self._ffi, self._lib, self._failures = ffi, lib, failures
 
     def reset(self) -> None:

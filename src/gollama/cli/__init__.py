@@ -28,6 +28,8 @@ def main() -> None:
         # the reader of our output has gone, which is its right; keep Python from complaining at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    except OSError as error:
+        raise _ended(str(error), 1) from None
     except Exception as error:
         if not hasattr(error, "format_message"):  # what click's exceptions have, whichever click typer brings
             raise

@@ -70,8 +70,8 @@ def run(
     given = locals()
     sampling = SamplingParams(**_given(given, SamplingParams))
     loading = LoadOptions(**_given(given, LoadOptions))
-    if prompt is None and not sys.stdin.isatty():
-        prompt = sys.stdin.read()
+    if prompt is None and not (sys.stdin and sys.stdin.isatty()):
+        prompt = sys.stdin.read() if sys.stdin else ""
     if prompt is not None and not prompt.strip():
         raise TextError("the prompt is empty")
     if prompt is None and (as_json or raw):

@@ -19,7 +19,7 @@ def resolve(model: str | os.PathLike[str], on_progress: Progress | None = None) 
     if isinstance(model, str) and model in known_models():
         return fetch(model, on_progress)
     path = Path(model)
-    if isinstance(model, str) and not path.exists() and path.suffix != ".gguf" and len(path.parts) < 2:
+    if isinstance(model, str) and not os.path.exists(path) and path.suffix != ".gguf" and len(path.parts) < 2:
         raise ModelNotFoundError(f"there is no model named {model!r} and no file of that name; "
                                  f"the names are: {', '.join(known_models())}")
     return path
