@@ -19,6 +19,7 @@ from gollama.sampler import Sampler
 
 # a prompt of this many tokens takes long enough for Ctrl-C to matter
 INTERRUPTIBLE_TOKENS = 32
+POLL_SECONDS = 0.1
 
 
 @dataclass
@@ -119,7 +120,7 @@ def interruptible(call: Callable[[], Sampled], context: Context) -> Sampled:
     """
     if threading.current_thread() is not threading.main_thread():
         return call()
-    from concurrent.futures import Future
+    from concurrent.futures import Future, wait
 
     future: Future[Sampled] = Future()
 
@@ -132,6 +133,9 @@ def interruptible(call: Callable[[], Sampled], context: Context) -> Sampled:
     thread = threading.Thread(target=work, name="gollama-prompt", daemon=True)
     thread.start()
     try:
+        # by polling: a signal that another thread took does not wake this one, and on Windows none does
+        while not wait([future], POLL_SECONDS).done:
+            pass
         return future.result()
     except BaseException:  # of a signal handler, or of the call itself, which is over then
         if not future.done():

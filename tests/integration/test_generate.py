@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,43 @@ def test_ctrl_c_ends_a_long_prompt_and_the_model_goes_on(smollm2: LLM) -> None:
         smollm2.generate("word " * 1900, max_tokens=5)
     timer.join()
     assert "Paris" in smollm2.generate(PROMPT, max_tokens=8, temperature=0).text
+
+
+def test_another_exception_of_a_signal_handler_ends_a_long_prompt_too(smollm2: LLM) -> None:
+    class Alarm(Exception):
+        pass
+
+    def ring(*details: object) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(Alarm):
+            smollm2.generate("word " * 1900, max_tokens=5)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert "Paris" in smollm2.generate(PROMPT, max_tokens=8, temperature=0).text
+
+
+def test_closing_inside_its_own_loop_ends_the_stream_as_cancelled(tiny_path: Path) -> None:
+    llm = LLM(tiny_path, context_size=256)
+    reasons = []
+    for chunk in llm.stream("the", ignore_eos=True):
+        llm.close()
+        reasons.append(chunk.finish_reason)
+    assert reasons[-1] == "cancelled"
+
+
+def test_a_stream_may_be_read_by_one_thread_after_the_other(tiny_path: Path) -> None:
+    with LLM(tiny_path, context_size=256) as llm, ThreadPoolExecutor(1) as pool:
+        chunks = llm.stream("the", max_tokens=8, ignore_eos=True)
+        pool.submit(next, chunks).result()
+        next(chunks)
+        with pytest.raises(BusyError):
+            llm.generate("the")
+        list(chunks)
+        assert pool.submit(llm.generate, "the", max_tokens=2).result().usage.completion_tokens <= 2
 
 
 def test_leaving_a_stream_early_frees_the_model(smollm2: LLM) -> None:

@@ -72,6 +72,16 @@ def test_a_size_that_cannot_be(tmp_path: Path, tiny_path: Path, key: bytes, valu
         llm.generate("the", max_tokens=1)
 
 
+def test_a_size_that_llama_cpp_divides_by(tmp_path: Path, tiny_path: Path) -> None:
+    file = tmp_path / "odd.gguf"
+    content = bytearray(tiny_path.read_bytes().replace(b"llama.", b"olmo2.").replace(b"llama", b"olmo2", 1))
+    at = content.index(b"olmo2.attention.head_count") + len("olmo2.attention.head_count") + 4
+    content[at : at + 4] = bytes(4)
+    file.write_bytes(content)
+    with pytest.raises(InvalidModelError, match="olmo2.attention.head_count is 0"):
+        Model(file)
+
+
 class Child:
     """A process that loads files and says what became of each; a new one for each that dies."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
+import random
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import gollama
-from gollama import BusyError, Context, Model, Sampler
+from gollama import BusyError, ClosedError, Context, Model, Sampler
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -68,6 +71,8 @@ LEAVING = {
     "forgotten": "llm = gollama.LLM(path, context_size=64); llm.generate('the', max_tokens=2)",
     "in mid-stream": "llm = gollama.LLM(path, context_size=64); chunks = llm.stream('the', ignore_eos=True); next(chunks)",
     "in a cycle": "llm = gollama.LLM(path, context_size=64); llm.self = llm",
+    "in a daemon thread": "import threading, time; llm = gollama.LLM(path, context_size=8192); threading.Thread("
+                          "target=lambda: llm.generate('the', ignore_eos=True), daemon=True).start(); time.sleep(0.3)",
     "in a thread": "import threading; llm = gollama.LLM(path); threading.Thread(target=llm.generate, args=('the',)).start()",
 }
 
@@ -140,3 +145,46 @@ def test_a_model_serves_many_threads(tiny_path: Path) -> None:
         for thread in threads:
             thread.join()
         assert len(results) == 1600 and all(tokens == results[0] for tokens in results)
+
+
+@pytest.mark.parametrize("kind", [Context, Sampler])
+def test_a_child_that_is_made_while_its_model_closes_is_closed_with_it(tiny_path: Path, kind: type[Context] | type[Sampler]) -> None:
+    for _ in range(30):
+        model = Model(tiny_path)
+        made: list[Context | Sampler] = []
+
+        def make(model: Model = model, made: list[Context | Sampler] = made) -> None:
+            with contextlib.suppress(ClosedError):
+                made.extend(kind(model) for _ in range(50))
+
+        maker = threading.Thread(target=make)
+        maker.start()
+        model.close()
+        maker.join(60)
+        assert all(child.closed for child in made)
+
+
+def test_an_exception_of_a_signal_handler_leaves_no_call_running(tiny_path: Path) -> None:
+    class Interruption(Exception):
+        pass
+
+    def interrupt(*details: object) -> None:
+        raise Interruption
+
+    model = Model(tiny_path)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        caught = 0
+        for _ in range(500):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 4e-4))
+                while True:
+                    model.is_control(5)
+            except Interruption:
+                caught += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    gc.collect()
+    assert caught == 500 and model.is_control(1)
+    model.close()

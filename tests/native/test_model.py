@@ -165,7 +165,7 @@ def test_a_cancelled_step_says_so_and_the_context_goes_on(tiny_model: Model) -> 
 @pytest.mark.parametrize(("grammar", "message"), [
     ('root ::= "a', "does not parse"), ("root ::= missing", "'missing' and does not define"),
     ('other ::= "a"', "no rule named 'root'"), ("root ::= root \"a\"", "left recursion"), ("\0", "NUL"), ("", "no rule named 'root'"),
-    ("root ::= " + "(" * 100_000, "nested"),
+    ("root ::= " + "(" * 100_000, "nested"), ('root ::= "\\"" ' + "(" * 100_000, "nested"),
 ])
 def test_a_wrong_grammar_is_told(tiny_model: Model, grammar: str, message: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises((GrammarError, TextError), match=message):
@@ -227,6 +227,26 @@ def test_llama_cpps_log_goes_to_the_logger(tiny_path: Path, caplog: pytest.LogCa
     Model(tiny_path).close()
     assert [record for record in caplog.records if record.levelno < logging.WARNING] == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_context_of_a_vocabulary_alone_is_refused(tiny_path: Path) -> None:
+    with Model(tiny_path, vocab_only=True) as model, pytest.raises(OptionError, match="only the vocabulary"):
+        Context(model)
+
+
+def test_no_context_passes_the_positions_that_a_model_learned(tmp_path: Path) -> None:
+    with gollama.LLM(tiny.write_gpt2(tmp_path / "gpt2.gguf", context=32), context_size=64, threads=2) as llm:
+        assert llm.model.n_positions == llm.context.context_size == 32
+        assert llm.generate("the sky", ignore_eos=True).usage.total_tokens == 32
+        with pytest.raises(ContextOverflowError):
+            llm.generate("the sky is blue " * 8)
+        with pytest.raises(ContextOverflowError):
+            llm.context.decode([5] * 40)
+
+
+def test_numbers_beyond_what_c_takes_are_option_errors(tiny_model: Model) -> None:
+    with Context(tiny_model) as context, pytest.raises(OptionError, match="out of range"):
+        context.decode([2**40])
 
 
 def test_the_version_is_told() -> None:

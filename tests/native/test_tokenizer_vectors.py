@@ -33,6 +33,15 @@ def test_every_vocabulary_loads(file: Path) -> None:
         assert len(model.metadata) > 5
 
 
+@pytest.mark.parametrize("file", vocabularies(), ids=lambda file: file.stem)
+@pytest.mark.parametrize("character", ["-", "1", "中"])
+def test_long_runs_of_one_character_are_tokenized(file: Path, character: str) -> None:
+    # llama.cpp's regular expressions recurse for every character; on the main thread's stack this ended the process
+    with gollama.Model(file, vocab_only=True) as model:
+        if model.vocabulary_type == "BPE":
+            assert len(model.tokenize(character * 60_000)) > 100
+
+
 @pytest.mark.parametrize("file", with_vectors(), ids=lambda file: file.stem)
 def test_tokens_equal_the_vectors(file: Path) -> None:
     texts = file.with_name(file.name + ".inp").read_bytes().decode().split(SEPARATOR)

@@ -16,7 +16,8 @@ from gollama._options import record
 
 @pytest.mark.parametrize(("name", "value"), [
     ("temperature", math.nan), ("temperature", math.inf), ("temperature", -0.1), ("temperature", "hot"), ("temperature", True),
-    ("temperature", 1e300), ("max_tokens", 0), ("max_tokens", -1), ("max_tokens", 1.5), ("top_k", -1), ("top_k", 2**31),
+    ("temperature", 1e300), ("temperature", 10**400), ("stop", 5), ("logit_bias", {2**40: 1.0}), ("repeat_last_n", 2**30),
+    ("max_tokens", 0), ("max_tokens", -1), ("max_tokens", 1.5), ("top_k", -1), ("top_k", 2**31),
     ("top_p", 1.1), ("min_p", -0.5), ("repeat_penalty", 0), ("mirostat", 3), ("seed", -1), ("seed", 2**32 - 1), ("seed", "x"),
     ("stop", ""), ("stop", [""]), ("stop", [1]), ("logit_bias", [1]), ("logit_bias", {"a": 1.0}), ("logit_bias", {1: math.nan}),
     ("logit_bias", {1: math.inf}), ("ignore_eos", 1), ("grammar", b"root"),
@@ -33,6 +34,11 @@ def test_a_wrong_sampling_value_is_refused_by_name(name: str, value: Any) -> Non
 def test_a_wrong_load_value_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(OptionError, match=name):
         LoadOptions(**{name: value})
+
+
+def test_a_grammar_must_be_able_to_end() -> None:
+    with pytest.raises(OptionError, match="exclude each other"):
+        SamplingParams(grammar='root ::= "a"', ignore_eos=True)
 
 
 def test_option_errors_are_value_errors_of_gollama() -> None:
