@@ -38,3 +38,10 @@ def bench(session: nox.Session) -> None:
     """What gollama costs over a bare loop."""
     session.install("-e", ".")
     session.run("python", "-m", "benchmarks.foundation", *session.posargs)
+
+
+@nox.session
+def bench_engine(session: nox.Session) -> None:
+    """The engine beside llama.cpp's own benchmarks and other bindings, those that are given."""
+    session.install("-e", ".")
+    session.run("python", "-m", "benchmarks.engine", *session.posargs)

@@ -14,74 +14,50 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import workloads
+from benchmarks.figures import compared, one_after_another_rate, spans
+from benchmarks.process import Contender, interleave
 from gollama import _native, models
 
-PAUSE = 0.3  # seconds in which the other contender's threads go to sleep
-
-
-class Contender:
-    def __init__(self, kind: str, model: Path) -> None:
-        command = [sys.executable, "-m", "benchmarks.contender", kind, str(model)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.load = self._answer()["load"]
-
-    def _answer(self) -> dict[str, float]:
-        assert self.process.stdout is not None
-        answer: dict[str, float] = json.loads(self.process.stdout.readline())
-        return answer
-
-    def measure(self, prompt: int, decode: int) -> dict[str, float]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"prompt": prompt, "decode": decode}) + "\n")
-        self.process.stdin.flush()
-        answer = self._answer()
-        time.sleep(PAUSE)
-        return answer
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+KINDS = {"bare": "bare", "gollama": "gollama_engine"}
+OPTIONS = {"context_size": 2048, "threads": 2}
 
 
 def compare(name: str, rounds: int) -> list[dict[str, Any]]:
-    """Rows for one model: decode and prompt in tokens a second, load in seconds, peak memory in bytes."""
+    """Rows for one model: load in seconds, prompt and decode in tokens a second, peak memory in bytes."""
     model = models.resolve(name)
-    figures: dict[str, dict[str, list[float]]] = {kind: {} for kind in ("bare", "gollama")}
 
-    def note(kind: str, what: str, value: float) -> None:
-        figures[kind].setdefault(what, []).append(value)
+    def load(kind: str, _: int) -> float:
+        with Contender(KINDS[kind], model, OPTIONS) as contender:
+            return contender.load
 
-    kinds = list(figures)
-    for _ in range(max(4, rounds // 2)):
-        kinds.reverse()  # who goes first takes turns, since the machine's speed drifts
-        for kind in kinds:
-            contender = Contender(kind, model)
-            note(kind, "load, s", contender.load)
-            contender.close()
-    contenders = {kind: Contender(kind, model) for kind in figures}
+    def prompt_rate(contender: Contender, number: int) -> float:
+        return 512 / spans(contender.run([workloads.prompt(512, number)], 1))[0].first  # a new one each time: none of it is reused
+
+    def decode_rate(contender: Contender, _: int) -> float:
+        return one_after_another_rate(spans(contender.run([workloads.prompt(16)], 128)))
+
+    def each(measure: Callable[[Any, int], float], subjects: Mapping[str, Any], times: int) -> dict[str, list[float]]:
+        return interleave(times, {kind: partial(measure, subject) for kind, subject in subjects.items()})
+
+    figures = {"load, s": each(load, {kind: kind for kind in KINDS}, max(4, rounds // 2))}
+    contenders = {kind: Contender(started, model, OPTIONS) for kind, started in KINDS.items()}
     for contender in contenders.values():
-        contender.measure(64, 8)  # warm-up
-    for _ in range(rounds):
-        kinds.reverse()
-        for kind in kinds:
-            note(kind, "prompt 512, tokens/s", 512 / contenders[kind].measure(512, 1)["prompt"])
-        for kind in kinds:
-            result = contenders[kind].measure(16, 128)
-            note(kind, "decode 128, tokens/s", 127 / result["decode"])
-            figures[kind]["peak memory, MB"] = [result["rss"] / 1e6]
-    for contender in contenders.values():
-        contender.close()
-    return [row(name, what, figures["gollama"][what], figures["bare"][what]) for what in figures["bare"]]
+        contender.run([workloads.prompt(64, -1)], 8)  # warm-up
+    figures["prompt 512, tokens/s"] = each(prompt_rate, contenders, rounds)
+    figures["decode 128, tokens/s"] = each(decode_rate, contenders, rounds)
+    figures["peak memory, MB"] = {kind: [contender.close() / 1e6] for kind, contender in contenders.items()}
+    return [row(name, what, both["gollama"], both["bare"]) for what, both in figures.items()]
 
 
 def row(model: str, what: str, ours: list[float], theirs: list[float]) -> dict[str, Any]:
-    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return {"model": model, "what": what, "gollama": statistics.median(ours), "bare": statistics.median(theirs),
-            "ratio": statistics.median(ratios), "rounds": len(ratios)}
+    line = compared(model, what, ours, "bare loop", theirs, None)
+    return {"model": model, "what": what, "gollama": line.figure, "bare": line.other, "ratio": line.ratio, "rounds": line.rounds}
 
 
 def import_cost(rounds: int) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""gollama as a contender. The only file of the benchmarks that generates with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gollama
+
+COUNTERS = ("steps", "step_seconds", "decode_seconds", "sample_seconds")
+
+
+class Contender:
+    def __init__(self, path: str, **options: Any) -> None:
+        self._llm: Any = gollama.LLM(path, **options) if hasattr(gollama.LLM, "stats") else _OneByOne(path, **options)
+        self.about = f"gollama {gollama.__version__}"
+
+    def run(self, prompts: list[str | list[int]], count: int, **sampling: Any) -> dict[str, Any]:
+        """As for every contender, plus `counters`: what the engine counted meanwhile, and `tokens`, what it generated.
+
+        `first` and `end` are the engine's own Timings: all prompts are handed over in one call, so they share its start.
+        """
+        # gollama refuses a grammar together with ignore_eos; the grammar of the benchmark cannot end
+        params = gollama.SamplingParams(temperature=0, max_tokens=count, ignore_eos="grammar" not in sampling, **sampling)
+        before = self._counters()
+        completions = self._llm.generate(prompts, params=params)
+        after = self._counters()
+        requests = []
+        for completion in completions:
+            first = completion.timings.time_to_first_token
+            requests.append({"first": first, "end": first + completion.timings.decode_seconds, "tokens": len(completion.tokens),
+                             "cached": completion.usage.cached_tokens})
+        return {"requests": requests, "counters": {name: after[name] - before[name] for name in COUNTERS},
+                "tokens": [completion.tokens for completion in completions]}
+
+    def _counters(self) -> dict[str, float]:
+        stats = self._llm.stats()
+        return {name: getattr(stats, name) for name in COUNTERS}
+
+
+class _OneByOne:
+    """The library before it has an engine, behind the engine's interface. Goes when LLM.stats is there."""
+
+    steps = step_seconds = decode_seconds = sample_seconds = 0
+
+    def __init__(self, path: str, **options: Any) -> None:
+        options.pop("max_sequences", None)
+        self._llm: Any = gollama.LLM(path, **options)
+
+    def stats(self) -> _OneByOne:
+        return self
+
+    def generate(self, prompts: list[str | list[int]], params: gollama.SamplingParams) -> list[gollama.Completion]:
+        import time
+
+        from gollama.generation import Generation, collect
+
+        llm, start = self._llm, time.perf_counter()
+        tokens = [llm.tokenize(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
+        return [collect(llm._iterate(Generation(llm.model, llm.context, one, params, start))) for one in tokens]
