@@ -17,7 +17,8 @@ class Contender:
     def run(self, prompts: list[str | list[int]], count: int, **sampling: Any) -> dict[str, Any]:
         """As for every contender, plus `counters`: what the engine counted meanwhile, and `tokens`, what it generated.
 
-        `first` and `end` are the engine's own Timings: all prompts are handed over in one call, so they share its start.
+        `first` and `end` are the engine's own Timings, from when it got each prompt. All are handed over in one call, so they share its
+        start but for that call's own time, by which the later ones seem to end early; that counts against gollama, a little.
         """
         # gollama refuses a grammar together with ignore_eos; the grammar of the benchmark cannot end
         params = gollama.SamplingParams(temperature=0, max_tokens=count, ignore_eos="grammar" not in sampling, **sampling)
