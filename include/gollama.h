@@ -169,30 +169,69 @@ GOLLAMA_API void                   gollama_context_cancel(struct gollama_context
 /* From the owning thread: forget a cancellation that no step has seen. */
 GOLLAMA_API void                   gollama_context_resume(struct gollama_context * context);
 
-/* One row of a batch. */
-typedef struct gollama_row {
-    llama_token  token;
-    llama_pos    position;
-    llama_seq_id sequence;
-    int32_t      output; /* not 0: this row's logits (or embedding) are wanted */
-} gollama_row;
+/* A run of tokens of one sequence, at consecutive positions. Runs come in the order of their sequences. */
+typedef struct gollama_run {
+    int32_t sequence;
+    int32_t position;  /* of its first token */
+    int32_t n_tokens;
+    int32_t n_outputs; /* the logits of its last n rows are wanted */
+} gollama_run;
 
-/* A sequence whose next token is due after the batch. */
+/* A row of the batch whose next token is due, or wanted for its probability. */
 typedef struct gollama_due {
-    struct gollama_sampler * sampler;
-    int32_t                  row; /* the batch's row, with output set, to sample from */
-
-    /* results */
-    llama_token  token;
-    bool         end_of_generation;
-    int32_t      n_bytes; /* the token's text, 0 for a control token */
-    const char * bytes;   /* valid until the next step of this context */
+    int32_t     row;
+    int32_t     n_draft;    /* the rows behind hold a draft of this many tokens; as many are accepted as the sampler agrees with */
+    int32_t     n_logprobs; /* -1: none; else the log probability of the chosen token and those of the n likeliest */
+    llama_token token;      /* where there is no sampler: nothing is sampled, and this one's probability wanted */
 } gollama_due;
 
-/* The hot loop's one call: decode the rows, then sample, accept and render a token for each due sequence. */
+/* What a step gives; the pointers are valid until the context's next step. */
+typedef struct gollama_result {
+    /* Two words for each due: its enum gollama_code, where a failure concerns this one only (see gollama_outcome_message),
+     * and the number of its tokens. Behind them three for each token, in the order of the due: the token, whether it ends
+     * the generation, and the length of its text, 0 for a control token. */
+    const int32_t *     words;
+    const char *        bytes;        /* the texts, one behind the other */
+    const float *       logprobs;     /* of each token: natural logarithm, before any sampler; 0 if it was not asked for */
+    const llama_token * top_tokens;   /* of each token the min(n_logprobs, n_vocab) likeliest, best first */
+    const float *       top_logprobs;
+    int32_t             n_words;
+    int32_t             n_bytes;
+    int32_t             n_logprobs;   /* 0 if none were asked for */
+    int32_t             n_top;
+    int64_t             decode_microseconds;
+    int64_t             sample_microseconds;
+} gollama_result;
+
+/* The hot loop's one call: decode the runs, then sample, accept and render what is due. False if nothing was computed. */
 GOLLAMA_API bool gollama_step(
-        struct gollama_context * context, const gollama_row * rows, int32_t n_rows,
-        gollama_due * due, int32_t n_due, gollama_error * error);
+        struct gollama_context * context, const llama_token * tokens, const gollama_run * runs, int32_t n_runs,
+        const gollama_due * due, struct gollama_sampler * const * samplers, int32_t n_due, gollama_result * result, gollama_error * error);
+
+/* Why the due of this index failed in the last step. */
+GOLLAMA_API const char * gollama_outcome_message(const struct gollama_context * context, int32_t index);
+
+/* ---- sequences in a context's memory ------------------------------------------------------------------------- */
+
+/* First and last position held; -1 if there are none. */
+GOLLAMA_API bool gollama_sequence_positions(
+        struct gollama_context * context, int32_t sequence, int32_t * first, int32_t * last, gollama_error * error);
+/* Forget the positions [start, end), end < 0: all behind; false, without an error, where this kind of memory cannot. */
+GOLLAMA_API bool gollama_sequence_remove(
+        struct gollama_context * context, int32_t sequence, int32_t start, int32_t end, gollama_error * error);
+/* Forget `discard` positions behind the first `keep` and move those behind them up. */
+GOLLAMA_API bool gollama_sequence_shift(
+        struct gollama_context * context, int32_t sequence, int32_t keep, int32_t discard, gollama_error * error);
+/* A sequence's state as bytes. `n_partial` of them, at the end, are the part that is not plain attention. */
+GOLLAMA_API int64_t gollama_sequence_size(
+        struct gollama_context * context, int32_t sequence, int64_t * n_partial, gollama_error * error);
+GOLLAMA_API int64_t gollama_sequence_save(
+        struct gollama_context * context, int32_t sequence, uint8_t * data, int64_t size, gollama_error * error);
+/* Replace a sequence by a saved one, also of a context that had another number of sequences: `n_sequences` and
+ * `n_partial` as they were at saving. On failure the sequence is empty. */
+GOLLAMA_API bool gollama_sequence_load(
+        struct gollama_context * context, int32_t sequence, const uint8_t * data, int64_t size,
+        int32_t n_sequences, int64_t n_partial, gollama_error * error);
 
 /* ---- chat -------------------------------------------------------------------------------------------------- */
 

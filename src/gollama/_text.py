@@ -12,7 +12,7 @@ class TextStream:
     """
 
     def __init__(self, stop: tuple[str, ...] = ()) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._bytes = b""  # of a character that is not whole
         self._stop = stop
         self._longest = max(map(len, stop), default=0)
         self._held = ""
@@ -20,11 +20,15 @@ class TextStream:
 
     def push(self, data: bytes) -> str:
         """Add a token's bytes; the text that may be shown now. Sets `stopped` when a stop string came."""
-        return self._release(self._decoder.decode(data))
+        data = self._bytes + data
+        text, used = codecs.utf_8_decode(data, "replace", False)
+        self._bytes = data[used:]
+        return self._release(text) if self._stop else text
 
     def finish(self) -> str:
         """No more bytes come: the text that was held back."""
-        text = self._release(self._decoder.decode(b"", final=True))
+        text = self._release(self._bytes.decode("utf-8", "replace"))
+        self._bytes = b""
         held, self._held = self._held, ""
         return text + held
 

@@ -19,35 +19,47 @@ if TYPE_CHECKING:
 DEFAULT_CONTEXT_SIZE = 4096
 
 
+def context_size(model: Model, options: LoadOptions) -> int:
+    """The context size to ask for: what the options say, or the default."""
+    return options.context_size or min(model.n_ctx_train or DEFAULT_CONTEXT_SIZE, DEFAULT_CONTEXT_SIZE)
+
+
 class Context(Resource):
-    """Memory for one sequence of tokens, and the step that computes the next ones. A `with` block.
+    """Memory for sequences of tokens, and the step that computes the next ones. A `with` block.
+
+    There are `sequences` of them, each with room for `context_size` tokens; the methods below work on the first unless
+    told another. `outputs` is the most rows of one step whose logits are wanted.
 
     One thread at a time: a second one gets BusyError, except in `cancel`.
     """
 
-    def __init__(self, model: Model, options: LoadOptions | None = None) -> None:
+    def __init__(self, model: Model, options: LoadOptions | None = None, *, sequences: int = 1, outputs: int = 1) -> None:
         if model.vocab_only:
             raise OptionError(f"only the vocabulary of {model.path.name} was loaded; there is nothing to compute with")
         self.model = model
         options = options or LoadOptions()
         threads = options.threads or usable_cores()
-        size = options.context_size or min(model.n_ctx_train or DEFAULT_CONTEXT_SIZE, DEFAULT_CONTEXT_SIZE)
         self._handle: _native.ContextHandle = _native.ContextHandle(model._handle, {
-            "context_size": size,
+            "context_size": context_size(model, options),
             "batch_size": options.batch_size,
             "micro_batch_size": options.micro_batch_size,
-            "sequences": 1,
+            "sequences": sequences,
+            "outputs": outputs,
             "threads": threads,
             "threads_batch": options.threads_batch or threads,
             "flash_attention": options.flash_attention,
-            "embeddings": False,
         })
 
     @property
     def context_size(self) -> int:
-        """Tokens that fit, as llama.cpp rounded it; no more than the model has learned positions for."""
+        """Tokens that fit each sequence, as llama.cpp rounded it; no more than the model has learned positions for."""
         learned = self.model.n_positions
         return min(self._handle.context_size, learned) if learned else self._handle.context_size
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences it holds."""
+        return self._handle.sequences
 
     @property
     def batch_size(self) -> int:
@@ -60,7 +72,7 @@ class Context(Resource):
         return self._handle.positions(0)[1] + 1
 
     def decode(self, tokens: Sequence[int], *, output: bool = True) -> None:
-        """Compute tokens behind those in memory. `output` keeps the last one's logits for `logits` and `sample`.
+        """Compute tokens behind those in memory. `output` keeps the last one's logits for `logits`.
 
         ContextOverflowError if they do not fit, and nothing is computed.
         """
@@ -71,7 +83,7 @@ class Context(Resource):
         for start in range(0, len(tokens), self.batch_size):
             part = tokens[start : start + self.batch_size]
             last = start + len(part) == len(tokens)
-            self._handle.step(part, position + start, output=output and last)
+            self._handle.step(part, (0, position + start, len(part), int(output and last)))
 
     def step(self, tokens: Sequence[int], position: int, sampler: Sampler) -> _native.Sampled:
         """Decode up to `batch_size` tokens from a position on and sample the next: one call into llama.cpp.
@@ -80,22 +92,26 @@ class Context(Resource):
         """
         if sampler.model is not self.model:
             raise OptionError("the sampler belongs to another model than the context")
-        sampled = self._handle.step(tokens, position, 0, sampler._handle)
-        assert sampled is not None
-        return sampled
+        return self._handle.sample(tokens, position, sampler._handle)
 
     def logits(self) -> numpy.ndarray:
-        """The last decoded token's logits: float32 of shape (n_vocab,), a copy. OptionError before any decode."""
+        """The last decoded token's logits: a read-only float32 array of shape (n_vocab,). OptionError before any decode.
+
+        It is a view of llama.cpp's own memory, not a copy: valid until the context's next decode, step or close, and not to be
+        read after that. `.copy()` keeps it.
+        """
         import numpy
 
-        data = self._handle.logits()
-        if data is None:
+        buffer = self._handle.logits()
+        if buffer is None:
             raise OptionError("there are no logits: decode something with output=True first")
-        return numpy.frombuffer(data, numpy.float32)
+        view = numpy.frombuffer(buffer, numpy.float32)
+        view.flags.writeable = False
+        return view
 
     def truncate(self, n_tokens: int) -> bool:
         """Forget all but the first n tokens; False, and nothing forgotten, where this model's memory cannot."""
-        return self._handle.remove(0, n_tokens, -1)
+        return self._handle.remove(0, n_tokens)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -1,22 +1,28 @@
-"""LLM: a model and its context behind one door."""
+"""LLM: a model, the engine that computes with it, and text on both ends."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, overload
 
 from gollama import models
+from gollama._memory import available_memory
 from gollama._options import record
 from gollama.chat import ChatFormatter, Message
-from gollama.context import Context
-from gollama.errors import BusyError, ClosedError, NativeError, TextError
-from gollama.generation import Generation, collect
+from gollama.engine import ContextDevice, Engine, EngineStats, Request, sampler_handle
+from gollama.errors import ClosedError, ContextOverflowError, NativeError, OptionError, TextError
+from gollama.generation import Generation, complete
+from gollama.inbox import Inbox, Stream
 from gollama.model import Model
 from gollama.options import LoadOptions, SamplingParams
 from gollama.results import Chunk, Completion
+from gollama.sampler import Sampler
+
+Prompt = str | Sequence[int]
 
 
 class LLM:
@@ -26,8 +32,8 @@ class LLM:
     Options are the fields of LoadOptions, one by one or whole as `options`; those of generation the fields of
     SamplingParams, one by one or whole as `params`. An option that does not exist is UnknownOptionError.
 
-    Any number of threads may use one LLM; their generations run one after the other. Starting one inside the loop over
-    another one's stream is BusyError.
+    Any number of threads may use one LLM at once: what they ask for is computed together, up to `max_sequences` generations
+    in one batch; others wait. A prompt that begins like an earlier one is computed from where they part.
 
     >>> from gollama import LLM
     >>> with LLM("smollm2") as llm:
@@ -41,16 +47,24 @@ class LLM:
         self.model = Model(models.resolve(model), self.options, on_progress=on_progress)
         try:
             self._require_generative()
-            self.context = Context(self.model, self.options)
+            self._device = ContextDevice(self.model, self.options)
+            self._engine = Engine(self._device, max_sequences=self._affordable_sequences(), queue_size=self.options.queue_size,
+                                  cache_bytes=self.options.prefix_cache * 2**20)
         except BaseException:
             self.model.close()
             raise
         self._formatter: ChatFormatter | None = None
-        self._turn = _Turn(self.context)
+        self._formatting = threading.Lock()
 
     def _require_generative(self) -> None:
         if not self.model.is_generative:
             raise NativeError(f"{self.model.path.name} ({self.model.architecture}) is not a model that continues text")
+
+    def _affordable_sequences(self) -> int:
+        """max_sequences, but no more than fit into half of the memory that is left."""
+        free = available_memory()
+        each = self.model.bytes_per_token * self._device.context_size
+        return self.options.max_sequences if free is None else max(1, min(self.options.max_sequences, 1 + free // 2 // max(each, 1)))
 
     def __enter__(self) -> LLM:
         return self
@@ -65,61 +79,79 @@ class LLM:
     def closed(self) -> bool:
         return self.model.closed
 
+    @property
+    def context_size(self) -> int:
+        """Most tokens of one generation, prompt and answer together."""
+        return self._device.context_size
+
     def close(self) -> None:
-        """End the running generation as cancelled and free everything. May be called again."""
-        self.cancel()
+        """End what is being generated as cancelled and free everything. May be called again."""
+        self._engine.close()
         self.model.close()
 
     def cancel(self) -> None:
-        """From any thread: end the running generation; it finishes with finish_reason "cancelled"."""
-        self._turn.cancel()
+        """From any thread: end everything that is being generated or waits; it finishes with finish_reason "cancelled"."""
+        self._engine.cancel_all()
+
+    def stats(self) -> EngineStats:
+        """What the engine has done so far, and what it holds."""
+        return self._engine.stats()
+
+    def clear_cache(self) -> None:
+        """Forget all prompts that were computed, once nothing runs."""
+        self._engine.forget()
 
     # ---- text ----
 
     @overload
-    def generate(self, prompt: str, *, params: SamplingParams | None = None, **sampling: Any) -> Completion: ...
+    def generate(self, prompt: Prompt, *, params: SamplingParams | None = None, priority: int = 0,
+                 timeout: float | None = None, **sampling: Any) -> Completion: ...
 
     @overload
-    def generate(self, prompt: Sequence[str], *, params: SamplingParams | None = None, **sampling: Any) -> list[Completion]: ...
+    def generate(self, prompt: Sequence[str] | Sequence[Sequence[int]], *, params: SamplingParams | None = None, priority: int = 0,
+                 timeout: float | None = None, **sampling: Any) -> list[Completion]: ...
 
-    def generate(self, prompt: str | Sequence[str], *, params: SamplingParams | None = None,
-                 **sampling: Any) -> Completion | list[Completion]:
-        """Continue a text, or each of a list of texts.
+    def generate(self, prompt: Prompt | Sequence[str] | Sequence[Sequence[int]], *, params: SamplingParams | None = None, priority: int = 0,
+                 timeout: float | None = None, **sampling: Any) -> Completion | list[Completion]:
+        """Continue a text, or each of a list of texts, which are computed together. Token ids may stand for a text.
 
-        Raises TextError (empty prompt, lone surrogate), ContextOverflowError, GrammarError, OptionError, ClosedError.
+        Of waiting requests those of higher `priority` go first. After `timeout` seconds the answer ends as it is, with
+        finish_reason "timeout". Raises TextError (empty prompt, lone surrogate), ContextOverflowError, GrammarError,
+        OptionError, BusyError (too many wait), ClosedError.
         """
-        if isinstance(prompt, str):
-            return collect(self.stream(prompt, params=params, **sampling))
-        if isinstance(prompt, (bytes, dict)) or not isinstance(prompt, Iterable):
-            raise TextError(f"the prompt must be a str or a list of str, not {type(prompt).__name__}")
-        return [collect(self.stream(one, params=params, **sampling)) for one in prompt]
+        settings = record(SamplingParams, params, sampling, "params")
+        prompts, single = self._prompts(prompt)
+        completions = self._complete(prompts, settings, priority, timeout, wait=not single)
+        return completions[0] if single else completions
 
-    def stream(self, prompt: str, *, params: SamplingParams | None = None, **sampling: Any) -> Iterator[Chunk]:
+    def stream(self, prompt: Prompt, *, params: SamplingParams | None = None, priority: int = 0,
+               timeout: float | None = None, **sampling: Any) -> Stream:
         """Continue a text, chunk by chunk. Closing the iterator ends the generation."""
         settings = record(SamplingParams, params, sampling, "params")
-        tokens = self.tokenize(prompt)
-        if not prompt:
-            raise TextError("the prompt is empty")
-        if not tokens:
-            raise TextError(f"the vocabulary of {self.model.path.name} has no tokens for the prompt {prompt[:20]!r}")
-        return self._stream(tokens, settings)
+        prompts, single = self._prompts(prompt)
+        if not single:
+            raise TextError("a stream takes one prompt, not a list of them")
+        return self._stream(prompts[0], settings, priority, timeout)
 
     # ---- chat ----
 
-    def chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, **sampling: Any) -> Completion:
+    def chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
+             timeout: float | None = None, **sampling: Any) -> Completion:
         """Answer a conversation, a list of {"role": …, "content": …}, by the model's own template.
 
         Text in the messages never becomes a control token. ChatError names the field that is wrong.
         """
-        return collect(self.stream_chat(messages, params=params, **sampling))
+        settings = record(SamplingParams, params, sampling, "params")
+        return self._complete([self._chat_tokens(messages)], settings, priority, timeout)[0]
 
-    def stream_chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, **sampling: Any) -> Iterator[Chunk]:
+    def stream_chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
+                    timeout: float | None = None, **sampling: Any) -> Stream:
         """Answer a conversation, chunk by chunk."""
         settings = record(SamplingParams, params, sampling, "params")
-        return self._stream(self._chat_tokens(messages), settings)
+        return self._stream(self._chat_tokens(messages), settings, priority, timeout)
 
     def _chat_tokens(self, messages: Sequence[Message]) -> list[int]:
-        with self._turn.formatting:
+        with self._formatting:
             if self._formatter is None:
                 self._require_open()
                 self._formatter = ChatFormatter(self.model)
@@ -141,47 +173,111 @@ class LLM:
         if self.closed:
             raise ClosedError(f"the model {self.model.path} is closed")
 
-    def _stream(self, tokens: list[int], settings: SamplingParams) -> Iterator[Chunk]:
-        """Checks now what can be checked now; computes when iterated."""
-        self._require_open()
-        generation = Generation(self.model, self.context, tokens, settings, time.perf_counter())
-        return self._iterate(generation)
+    def _prompts(self, prompt: Any) -> tuple[list[list[int]], bool]:
+        """The tokens of each prompt, and whether it was a single one."""
+        if isinstance(prompt, str):
+            return [self._tokens(prompt)], True
+        if isinstance(prompt, (bytes, dict)) or not isinstance(prompt, Iterable):
+            raise TextError(f"the prompt must be a str or a list of str, not {type(prompt).__name__}")
+        prompts = list(prompt)
+        if prompts and all(hasattr(one, "__index__") for one in prompts):
+            return [self._tokens(prompts)], True
+        return [self._tokens(one) for one in prompts], False
 
-    def _iterate(self, generation: Generation) -> Iterator[Chunk]:
-        with self._turn:
-            for chunk in generation.run():
-                yield chunk
-                self._turn.resumed()
+    def _tokens(self, prompt: Any) -> list[int]:
+        if not isinstance(prompt, str):
+            if isinstance(prompt, (bytes, dict)) or not isinstance(prompt, Iterable):
+                raise TextError(f"the prompt must be a str or a list of str, not of {type(prompt).__name__}")
+            prompt = list(prompt)
+            if not all(hasattr(one, "__index__") for one in prompt):
+                raise TextError("a prompt must be a str or a list of token ids")
+        if not len(prompt):
+            raise TextError("the prompt is empty")
+        if not isinstance(prompt, str):
+            return self.model.check_tokens(prompt)
+        tokens = self.tokenize(prompt)
+        if not tokens:
+            raise TextError(f"the vocabulary of {self.model.path.name} has no tokens for the prompt {prompt[:20]!r}")
+        return tokens
 
-
-class _Turn:
-    """Whose turn it is on the context. A `with` block around one generation, across any number of yields."""
-
-    def __init__(self, context: Context) -> None:
-        self.formatting = threading.Lock()
-        self._context = context
-        self._lock = threading.Lock()
-        self._thread: int | None = None
-
-    def __enter__(self) -> None:
-        if self._thread == threading.get_ident():
-            raise BusyError("another generation of this LLM runs in this thread: finish its loop or close its iterator first")
-        self._lock.acquire()
+    def _complete(self, prompts: Sequence[list[int]], params: SamplingParams, priority: int, timeout: float | None,
+                  *, wait: bool = False) -> list[Completion]:
+        inbox = Inbox()
+        chunks: list[list[Chunk | BaseException]] = [[] for _ in prompts]
+        generations: list[Generation] = []
         try:
-            self._context.resume()  # before anyone can see that there is something to cancel
+            for index, tokens in enumerate(prompts):
+                generations.append(Generation(params, partial(_put, inbox, index), whole=True))
+                self.submit(generations[-1], tokens, priority, timeout, wait=wait)
+            left = len(prompts)
+            while left:
+                index, item = inbox.get()
+                if item is None:
+                    left -= 1
+                else:
+                    chunks[index].append(item)
         except BaseException:
-            self._lock.release()
+            for generation in generations:
+                if generation.request is not None:
+                    self._engine.cancel(generation.request)
             raise
-        self.resumed()
+        return [complete(chunks[index], generation.prompt_logprobs) for index, generation in enumerate(generations)]
 
-    def __exit__(self, *details: object) -> None:
-        self._thread = None
-        self._lock.release()
+    def _stream(self, tokens: list[int], params: SamplingParams, priority: int, timeout: float | None) -> Stream:
+        inbox = Inbox()
+        stream = Stream(self._engine, inbox)
+        stream.generation = Generation(params, inbox.put, whole=False)
+        self.submit(stream.generation, tokens, priority, timeout)
+        return stream
 
-    def resumed(self) -> None:
-        """Note the thread that goes on; a stream may be read by one after the other."""
-        self._thread = threading.get_ident()
+    def submit(self, generation: Generation, tokens: list[int], priority: int, timeout: float | None, *, wait: bool = False) -> None:
+        """Hand a generation to the engine. What can be checked is checked here; nothing is delivered if this raises."""
+        self._require_open()
+        params = generation.params
+        for name in ("logprobs", "prompt_logprobs"):
+            if (getattr(params, name) or 0) > self.model.n_vocab:
+                raise OptionError(f"{name} must be at most {self.model.n_vocab}, the size of the vocabulary")
+        if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > 2**20:
+            raise OptionError(f"priority must be a whole number, not {priority!r}")
+        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
+            raise OptionError(f"timeout must be a number of seconds greater than 0, not {timeout!r}")
+        if params.overflow == "shift" and not self._device.can_shift:
+            raise OptionError(f"the memory of {self.model.architecture} models cannot be shifted: use overflow='truncate'")
+        tokens = self._fit(tokens, params)
+        generation.request = Request(
+            tokens, self._samplers(tokens, params), generation, params.max_tokens, priority,
+            None if timeout is None else time.perf_counter() + timeout, -1 if params.logprobs is None else params.logprobs,
+            -1 if params.prompt_logprobs is None else params.prompt_logprobs, params.cache_prompt, params.overflow == "shift", params.keep)
+        self._engine.submit(generation.request, wait=wait)
 
-    def cancel(self) -> None:
-        if self._thread is not None:
-            self._context.cancel()
+    def _fit(self, tokens: list[int], params: SamplingParams) -> list[int]:
+        """The prompt, without its oldest tokens where it is too long and that is wanted."""
+        size = self.context_size
+        if len(tokens) < size:
+            return tokens
+        if params.overflow == "error":
+            raise ContextOverflowError(
+                f"the prompt has {len(tokens)} tokens and the context {size}, of which the answer needs one at least: load with a "
+                "larger context_size, pass less text, or choose what is left out with overflow='truncate'")
+        room = size - min(params.max_tokens or size // 4, size // 2)
+        if params.keep >= room:
+            raise OptionError(f"keep={params.keep} leaves no room in a context of {size}")
+        return tokens[: params.keep] + tokens[len(tokens) - (room - params.keep) :]
+
+    def _samplers(self, tokens: list[int], params: SamplingParams) -> list[Any]:
+        made: list[Any] = []
+        try:
+            for index in range(params.n):
+                sampler = Sampler(self.model, params, choice=index)
+                made.append(sampler_handle(sampler))
+                if params.needs_history:
+                    sampler.accept(tokens)
+        except BaseException:
+            for handle in made:
+                handle.close()
+            raise
+        return made
+
+
+def _put(inbox: Inbox, index: int, item: object) -> None:
+    inbox.put((index, item))

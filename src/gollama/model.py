@@ -135,6 +135,11 @@ class Model(Resource):
     def is_recurrent(self) -> bool:
         return bool(self._facts["is_recurrent"])
 
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether some of its layers are recurrent."""
+        return bool(self._facts["is_hybrid"])
+
     def chat_template(self, name: str | None = None) -> str | None:
         """The template in the file (Jinja), the default one or one of several by name; None if there is none."""
         return self._handle.chat_template(name)
@@ -195,6 +200,18 @@ class Model(Resource):
     def control_tokens(self) -> dict[int, str]:
         """Every control token's id and text."""
         return self._handle.control_tokens()
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What a token of context needs in the memory of all layers, at 16 bits; windows and recurrent layers need less."""
+        heads, metadata = max(self._facts["n_head"], 1), self.metadata
+        width = self.n_embd // heads
+        key, value = (int(metadata.get(f"{self.architecture}.attention.{name}_length", width)) for name in ("key", "value"))
+        return 2 * self.n_layer * max(self.n_head_kv, 1) * (key + value)
+
+    def check_tokens(self, tokens: Iterable[int]) -> list[int]:
+        """The token ids as a list of int; OptionError for one that is not in the vocabulary."""
+        return self._ids(tokens)
 
     def _ids(self, tokens: Iterable[int]) -> list[int]:
         ids = [token.__index__() for token in tokens]

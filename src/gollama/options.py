@@ -10,6 +10,7 @@ from typing import Any
 from gollama._options import FLOAT32_MAX, INT32_MAX, check, option
 from gollama.errors import OptionError
 
+MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
 HISTORY_MAX = 2**20  # llama.cpp allocates this much at once
 SEED_MAX = 2**32 - 2  # llama.cpp takes 2**32 - 1 for "random"
 
@@ -23,7 +24,7 @@ class LoadOptions:
     """
 
     context_size: int | None = option(
-        None, "tokens of prompt and answer together; None: what the model was trained for, at most 4096", int, least=1, optional=True)
+        None, "tokens of prompt and answer together, for each generation; None: as trained, at most 4096", int, least=1, optional=True)
     batch_size: int = option(2048, "most tokens given to llama_decode at once", int, least=1)
     micro_batch_size: int = option(512, "most tokens computed at once; more needs more memory", int, least=1)
     threads: int | None = option(
@@ -35,6 +36,10 @@ class LoadOptions:
     use_mlock: bool = option(False, "keep the model from being swapped out", bool)
     check_tensors: bool = option(False, "check every tensor's data while loading", bool)
     flash_attention: str = option("auto", "flash attention", str, choices=("auto", "on", "off"))
+    max_sequences: int = option(16, "most generations computed at once; memory for each is taken when it is first needed", int,
+                                least=1, most=MOST_SEQUENCES)
+    queue_size: int = option(1024, "most requests that wait for their turn; one more is a BusyError", int, least=1)
+    prefix_cache: int = option(256, "MiB of memory for the beginnings of prompts that were computed before; 0: none", int, least=0)
 
     def __post_init__(self) -> None:
         check(self)
@@ -79,6 +84,16 @@ class SamplingParams:
     stop: str | Sequence[str] = ()  # kept as a tuple
     ignore_eos: bool = option(False, "never let the model end by itself", bool)
     grammar: str | None = option(None, "GBNF grammar that the text must follow; its first rule is `root`", str, optional=True)
+    n: int = option(1, "how many answers to generate from one prompt", int, least=1, most=MOST_SEQUENCES)
+    logprobs: int | None = option(
+        None, "tell each token's log probability, and those of the k likeliest; 0: its own only", int, least=0, optional=True)
+    prompt_logprobs: int | None = option(None, "the same for the tokens of the prompt", int, least=0, optional=True)
+    cache_prompt: bool = option(True, "reuse what was computed of the prompt's beginning before; False computes all of it, which makes the "
+                                "same seed the same text to the last bit", bool)
+    overflow: str = option("error", "when the context is full: error (a prompt that does not fit is one, an answer ends), truncate (the "
+                           "prompt loses its oldest tokens), shift (the answer pushes them out, too)", str,
+                           choices=("error", "truncate", "shift"))
+    keep: int = option(0, "how many of the prompt's first tokens overflow spares", int, least=0)
 
     def __post_init__(self) -> None:
         check(self)
@@ -87,6 +102,11 @@ class SamplingParams:
         object.__setattr__(self, "stop", _texts("stop", self.stop))
         object.__setattr__(self, "dry_sequence_breakers", _texts("dry_sequence_breakers", self.dry_sequence_breakers))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
+
+    @property
+    def needs_history(self) -> bool:
+        """Whether the tokens of the prompt matter to how the next are chosen."""
+        return bool(self.repeat_penalty != 1 or self.presence_penalty or self.frequency_penalty or self.dry_multiplier)
 
     def __hash__(self) -> int:
         values = (getattr(self, name) for name in self.__dataclass_fields__ if name != "logit_bias")

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "timeout"]
+
+
+class TokenLogprob(NamedTuple):
+    """A token's log probability: the natural logarithm of what the model gave it, before any sampler.
+
+    `top` are the likeliest tokens at its place, best first, as many as were asked for: (token, log probability).
+    """
+
+    token: int
+    text: str
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -25,8 +37,9 @@ class Usage:
 class Timings:
     """Seconds, measured around the calls into llama.cpp.
 
-    `prompt_seconds` runs from the start of the prompt to the first token, which is sampled in the same step;
-    `decode_seconds` from there to the last.
+    `queue_seconds` is the wait for a place in the batch; `prompt_seconds` runs from there to the first token, which is
+    sampled in the same step as the prompt's last one; `decode_seconds` from there to the last. Others in the same batch
+    make them longer. `drafted_tokens` were guessed by speculation, `accepted_tokens` of them came true.
     """
 
     queue_seconds: float
@@ -34,6 +47,9 @@ class Timings:
     decode_seconds: float
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def time_to_first_token(self) -> float:
@@ -41,7 +57,8 @@ class Timings:
 
     @property
     def prompt_tokens_per_second(self) -> float:
-        return self.prompt_tokens / self.prompt_seconds if self.prompt_seconds else 0.0
+        """Prompt tokens that were computed, not found in the cache, over the time they took."""
+        return (self.prompt_tokens - self.cached_tokens) / self.prompt_seconds if self.prompt_seconds else 0.0
 
     @property
     def decode_tokens_per_second(self) -> float:
@@ -54,7 +71,9 @@ class Completion:
     """A whole answer. `tokens` are those generated, without the one that ended it.
 
     `finish_reason`: "stop" (the model ended, or a stop string came), "length" (max_tokens, or the context is full),
-    "cancelled".
+    "cancelled", "timeout". With `n` above 1 this is the first choice, and `choices` are all of them, this one too; `usage`
+    counts the prompt once for each. `logprobs` and `prompt_logprobs` are None unless they were asked for; the latter begin with
+    the prompt's second token, since nothing comes before the first.
     """
 
     text: str
@@ -62,13 +81,18 @@ class Completion:
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
+    index: int = 0
+    logprobs: list[TokenLogprob] | None = None
+    prompt_logprobs: list[TokenLogprob] | None = None
+    choices: tuple[Completion, ...] = ()
 
 
 @dataclass(frozen=True)
 class Chunk:
     """A piece of an answer in the making: whole characters only. The last one has the finish_reason, usage and timings.
 
-    The texts of all chunks joined are the text of the Completion; so are the tokens.
+    The texts of all chunks joined are the text of the Completion; so are the tokens and the logprobs. `index` tells the choice,
+    where there are several.
     """
 
     text: str
@@ -76,3 +100,5 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     timings: Timings | None = None
+    index: int = 0
+    logprobs: list[TokenLogprob] | None = None

@@ -13,7 +13,7 @@ from gollama._resource import Resource
 from gollama.model import Model
 from gollama.options import SEED_MAX, SamplingParams
 
-_NOT_SAMPLING = {"max_tokens", "stop"}
+_NOT_SAMPLING = {"max_tokens", "stop", "n", "logprobs", "prompt_logprobs", "cache_prompt", "overflow", "keep"}
 
 
 class Sampler(Resource):
@@ -22,10 +22,11 @@ class Sampler(Resource):
     One thread at a time. GrammarError says what is wrong with a grammar. `seed` tells the seed in use.
     """
 
-    def __init__(self, model: Model, params: SamplingParams | None = None, **options: Any) -> None:
+    def __init__(self, model: Model, params: SamplingParams | None = None, *, choice: int = 0, **options: Any) -> None:
+        """`choice` tells several samplers of the same params and seed apart."""
         self.model = model
         self.params = record(SamplingParams, params, options, "params")
-        self.seed = _random_seed() if self.params.seed is None else self.params.seed
+        self.seed = _random_seed() if self.params.seed is None else (self.params.seed + choice) % (SEED_MAX + 1)
         fields = {field.name: getattr(self.params, field.name) for field in dataclasses.fields(self.params)
                   if field.name not in _NOT_SAMPLING}
         self._handle: _native.SamplerHandle = _native.SamplerHandle(model._handle, {**fields, "seed": self.seed})

@@ -1,142 +1,144 @@
-// The hot loop: fill the batch, decode, sample every due sequence, turn tokens into bytes, in one call.
-#include "guard.hpp"
+// The hot loop: fill the batch, decode, sample every due row, turn tokens into bytes, in one call.
+#include "context.hpp"
+
+#include "logprobs.hpp"
 #include "positions.hpp"
 #include "sampler.hpp"
-#include "threadpool.hpp"
 
-#include <atomic>
-#include <memory>
-#include <vector>
+#include "ggml.h"
 
-namespace gollama {
+#include <algorithm>
 
-// The only place that knows llama_batch, which upstream is replacing.
-class batch {
-  public:
-    batch(int32_t capacity, int32_t sequences, int32_t positions) :
-        value(llama_batch_init(capacity, 0, 1)),
-        capacity(capacity),
-        sequences(sequences),
-        positions(positions) {}
-    ~batch() { llama_batch_free(value); }
-    batch(const batch &) = delete;
+gollama_context::~gollama_context() {
+    if (broken) {
+        threads.release();  // in an unknown state, like all the rest
+        return;
+    }
+    threads.reset();
+    llama_free(context);
+}
 
-    void fill(const gollama_row * rows, int32_t count, int32_t n_vocab) {
-        if (count < 1 || count > capacity) {
-            throw failure(GOLLAMA_INVALID_ARGUMENT, "a batch of " + std::to_string(count) + " tokens does not fit batch_size " +
-                                                        std::to_string(capacity));
+void gollama_context::require_whole() const {
+    if (broken) {
+        throw gollama::failure(GOLLAMA_BROKEN, "an assertion of llama.cpp failed in this context earlier; make a new one");
+    }
+}
+
+void gollama_context::require_sequence(int32_t sequence) const {
+    const auto count = static_cast<int32_t>(llama_n_seq_max(context));
+    if (sequence < 0 || sequence >= count) {
+        throw gollama::failure(GOLLAMA_INVALID_ARGUMENT,
+                               "there is no sequence " + std::to_string(sequence) + ", only " + std::to_string(count));
+    }
+}
+
+void gollama_context::decode() {
+    threads->revive();
+    const int32_t code = llama_decode(context, batch->value);
+    switch (code) {
+        case 0: llama_synchronize(context); return;
+        case 1: throw gollama::failure(GOLLAMA_CONTEXT_FULL, "there are no free cells in the context's memory for this batch");
+        case 2:
+            cancelled = false;
+            throw gollama::failure(GOLLAMA_CANCELLED, "the step was cancelled");
+        case -1: throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, gollama::with_log("llama_decode refuses the batch"));
+        default:
+            throw gollama::failure(code == -2 ? GOLLAMA_OUT_OF_MEMORY : GOLLAMA_FAILED,
+                                   gollama::with_log("llama_decode failed with code " + std::to_string(code)));
+    }
+}
+
+// Appends the token's text to the bytes; its length.
+int32_t gollama_context::render(llama_token token) {
+    const size_t start = bytes.size();
+    int32_t      room  = 64;
+    for (;;) {
+        bytes.resize(start + room);
+        const int32_t written = llama_token_to_piece(vocab, token, bytes.data() + start, room, 0, false);
+        if (written >= 0) {
+            bytes.resize(start + written);
+            return written;
         }
-        for (int32_t i = 0; i < count; i++) {
-            const gollama_row & row = rows[i];
-            if (row.token < 0 || row.token >= n_vocab) {
-                throw failure(GOLLAMA_INVALID_ARGUMENT, "token " + std::to_string(row.token) +
-                                                            " is not in the vocabulary of " + std::to_string(n_vocab) + " tokens");
+        room = -written;
+    }
+}
+
+void gollama_context::choose(int32_t row, llama_token token, int32_t n_logprobs) {
+    float logprob = 0;
+    if (n_logprobs >= 0) {
+        const float * logits  = llama_get_logits_ith(context, row);
+        const int32_t n_vocab = llama_vocab_n_tokens(vocab);
+        const float   total   = gollama::log_sum_exp(logits, n_vocab);
+        const int32_t k       = std::min(n_logprobs, n_vocab);
+        const size_t  start   = top_tokens.size();
+        logprob               = logits[token] - total;
+        top_tokens.resize(start + k);
+        top_logprobs.resize(start + k);
+        gollama::largest(logits, n_vocab, k, top_tokens.data() + start, top_logprobs.data() + start);
+        for (size_t i = start; i < start + k; i++) {
+            top_logprobs[i] -= total;
+        }
+    }
+    const bool    ends   = llama_vocab_is_eog(vocab, token);
+    const int32_t length = render(token);
+    words.insert(words.end(), { token, ends, length });
+    logprobs.push_back(logprob);
+}
+
+void gollama_context::sample_one(const gollama_due & due, gollama_sampler & sampler) {
+    for (int32_t i = 0; i <= due.n_draft; i++) {
+        const int32_t     row   = due.row + i;
+        const llama_token token = sampler.sample(context, row);
+        choose(row, token, due.n_logprobs);
+        common_sampler_accept(sampler.sampler.get(), token, true);
+        if (i < due.n_draft && token != batch->value.token[row + 1]) {
+            break;
+        }
+    }
+}
+
+void gollama_context::clear_results(int32_t n_due) {
+    words.assign(2 * n_due, 0);
+    messages.clear();
+    bytes.clear();
+    logprobs.clear();
+    top_tokens.clear();
+    top_logprobs.clear();
+}
+
+void gollama_context::sample(const gollama_due * due, gollama_sampler * const * samplers, int32_t count) {
+    for (int32_t i = 0; i < count; i++) {
+        const size_t  before = logprobs.size();
+        gollama_error error;
+        // what fails here concerns one request, and not its neighbours in the batch
+        gollama::guarded(&error, false, [&] {
+            if (samplers[i]) {
+                sample_one(due[i], *samplers[i]);
+            } else {
+                choose(due[i].row, due[i].token, due[i].n_logprobs);
             }
-            if (row.sequence < 0 || row.sequence >= sequences || row.position < 0) {
-                throw failure(GOLLAMA_INVALID_ARGUMENT, "row " + std::to_string(i) + " names sequence " +
-                                                            std::to_string(row.sequence) + " at position " +
-                                                            std::to_string(row.position) + "; there are " +
-                                                            std::to_string(sequences) + " sequences");
-            }
-            if (positions > 0 && row.position >= positions) {
-                // ggml asserts this on a compute thread, where nobody can catch it
-                throw failure(GOLLAMA_INVALID_ARGUMENT, "position " + std::to_string(row.position) + " is past the " +
-                                                            std::to_string(positions) + " that the model has learned");
-            }
-            value.token[i]     = row.token;
-            value.pos[i]       = row.position;
-            value.n_seq_id[i]  = 1;
-            value.seq_id[i][0] = row.sequence;
-            value.logits[i]    = row.output != 0;
+            return true;
+        });
+        if (error.code != GOLLAMA_OK) {
+            messages.resize(count);
+            messages[i] = error.message;
         }
-        value.n_tokens = count;
+        words[2 * i]     = error.code;
+        words[2 * i + 1] = static_cast<int32_t>(logprobs.size() - before);
     }
+}
 
-    bool outputs(int32_t row) const { return row >= 0 && row < value.n_tokens && value.logits[row]; }
-
-    llama_batch value;
-
-  private:
-    int32_t capacity;
-    int32_t sequences;
-    int32_t positions;
-};
-
-}  // namespace gollama
-
-struct gollama_context {
-    llama_context *                 context = nullptr;
-    const llama_vocab *             vocab   = nullptr;
-    std::unique_ptr<gollama::batch> batch;
-    std::unique_ptr<gollama::threadpool> threads;
-    std::atomic<bool>               cancelled { false };
-    bool                            broken = false;
-    std::vector<char>               bytes;
-    std::vector<size_t>             offsets;
-
-    ~gollama_context() {
-        if (broken) {
-            threads.release();  // in an unknown state, like all the rest
-            return;
-        }
-        threads.reset();
-        llama_free(context);
-    }
-
-    void require_whole() const {
-        if (broken) {
-            throw gollama::failure(GOLLAMA_BROKEN, "an assertion of llama.cpp failed in this context earlier; make a new one");
+static void check_due(const gollama_context & context, const gollama_due & due, bool sampled) {
+    for (int32_t i = 0; i <= due.n_draft; i++) {
+        if (!context.batch->has_output(due.row + i)) {
+            throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "row " + std::to_string(due.row + i) +
+                                                                 " has no logits to sample from: it is no output of its run");
         }
     }
-
-    void decode() {
-        threads->revive();
-        const int32_t code = llama_decode(context, batch->value);
-        switch (code) {
-            case 0: return;
-            case 1: throw gollama::failure(GOLLAMA_CONTEXT_FULL, "there are no free cells in the context's memory for this batch");
-            case 2:
-                cancelled = false;
-                throw gollama::failure(GOLLAMA_CANCELLED, "the step was cancelled");
-            case -1: throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, gollama::with_log("llama_decode refuses the batch"));
-            default:
-                throw gollama::failure(code == -2 ? GOLLAMA_OUT_OF_MEMORY : GOLLAMA_FAILED,
-                                       gollama::with_log("llama_decode failed with code " + std::to_string(code)));
-        }
+    if (!sampled && (due.token < 0 || due.token >= llama_vocab_n_tokens(context.vocab))) {
+        throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "token " + std::to_string(due.token) + " is not in the vocabulary");
     }
-
-    void render(gollama_due & due) {
-        const size_t start = bytes.size();
-        size_t       room  = 64;
-        for (;;) {
-            bytes.resize(start + room);
-            const int32_t written =
-                llama_token_to_piece(vocab, due.token, bytes.data() + start, static_cast<int32_t>(room), 0, false);
-            if (written >= 0) {
-                bytes.resize(start + written);
-                due.n_bytes = written;
-                return;
-            }
-            room = -written;
-        }
-    }
-
-    void sample(gollama_due * due, int32_t count) {
-        bytes.clear();
-        offsets.clear();
-        for (int32_t i = 0; i < count; i++) {
-            common_sampler * sampler = due[i].sampler->sampler.get();
-            due[i].token = common_sampler_sample(sampler, context, due[i].row);
-            due[i].end_of_generation = llama_vocab_is_eog(vocab, due[i].token);
-            common_sampler_accept(sampler, due[i].token, true);
-            offsets.push_back(bytes.size());
-            render(due[i]);
-        }
-        for (int32_t i = 0; i < count; i++) {
-            due[i].bytes = bytes.data() + offsets[i];
-        }
-    }
-};
+}
 
 extern "C" {
 
@@ -151,6 +153,8 @@ gollama_context * gollama_context_new(llama_model * model, llama_context_params 
         if (!result->context) {
             throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("llama.cpp could not make a context"));
         }
+        result->memory        = llama_get_memory(result->context);
+        result->n_outputs_max = params.n_outputs_max ? params.n_outputs_max : llama_n_batch(result->context);
         result->threads = std::make_unique<gollama::threadpool>(result->context, params.n_threads, params.n_threads_batch);
         result->batch = std::make_unique<gollama::batch>(llama_n_batch(result->context), llama_n_seq_max(result->context),
                                                          gollama::learned_positions(model));
@@ -172,25 +176,48 @@ void gollama_context_cancel(gollama_context * context) { context->cancelled = tr
 
 void gollama_context_resume(gollama_context * context) { context->cancelled = false; }
 
-bool gollama_step(gollama_context * context, const gollama_row * rows, int32_t n_rows, gollama_due * due, int32_t n_due,
+bool gollama_step(gollama_context * context, const llama_token * tokens, const gollama_run * runs, int32_t n_runs,
+                  const gollama_due * due, gollama_sampler * const * samplers, int32_t n_due, gollama_result * result,
                   gollama_error * error) {
-    const bool done = gollama::guarded(error, false, [&] {
-        context->require_whole();
-        context->batch->fill(rows, n_rows, llama_vocab_n_tokens(context->vocab));
-        for (int32_t i = 0; i < n_due; i++) {
-            if (!context->batch->outputs(due[i].row)) {
-                throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "row " + std::to_string(due[i].row) +
-                                                                     " has no logits to sample from: set its output");
-            }
+    return gollama::guarded(context, error, false, [&] {
+        auto & self = *context;
+        self.clear_results(n_due);
+        self.batch->clear();
+        const int32_t n_vocab = llama_vocab_n_tokens(self.vocab);
+        for (int32_t i = 0; i < n_runs; tokens += runs[i].n_tokens, i++) {
+            self.batch->add(runs[i], tokens, n_vocab);
         }
-        context->decode();
-        context->sample(due, n_due);
+        if (self.batch->outputs > self.n_outputs_max) {
+            throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "a batch with " + std::to_string(self.batch->outputs) +
+                                                                 " outputs; the context has room for " +
+                                                                 std::to_string(self.n_outputs_max));
+        }
+        for (int32_t i = 0; i < n_due; i++) {
+            check_due(self, due[i], samplers[i]);
+        }
+        const bool    wanted = std::any_of(due, due + n_due, [](const gollama_due & one) { return one.n_logprobs >= 0; });
+        const int64_t start  = ggml_time_us();
+        self.decode();
+        const int64_t decoded = ggml_time_us();
+        self.sample(due, samplers, n_due);
+        result->words               = self.words.data();
+        result->n_words             = static_cast<int32_t>(self.words.size());
+        result->bytes               = self.bytes.data();
+        result->n_bytes             = static_cast<int32_t>(self.bytes.size());
+        result->logprobs            = self.logprobs.data();
+        result->n_logprobs          = wanted ? static_cast<int32_t>(self.logprobs.size()) : 0;
+        result->top_tokens          = self.top_tokens.data();
+        result->top_logprobs        = self.top_logprobs.data();
+        result->n_top               = static_cast<int32_t>(self.top_tokens.size());
+        result->decode_microseconds = decoded - start;
+        result->sample_microseconds = ggml_time_us() - decoded;
         return true;
     });
-    if (error->code == GOLLAMA_BROKEN) {
-        context->broken = true;
-    }
-    return done;
+}
+
+const char * gollama_outcome_message(const gollama_context * context, int32_t index) {
+    const auto & messages = context->messages;
+    return index >= 0 && index < static_cast<int32_t>(messages.size()) ? messages[index].c_str() : "";
 }
 
 }  // extern "C"

@@ -2,6 +2,7 @@
 #include "sampler.hpp"
 
 #include "guard.hpp"
+#include "logprobs.hpp"
 #include "llama-grammar.h"  // llama.cpp's src: its parser tells what is wrong with a grammar
 
 #include <algorithm>
@@ -125,7 +126,39 @@ static common_params_sampling to_common(const llama_vocab * vocab, const gollama
     return out;
 }
 
+// Whether the likeliest token that is not banned is what the sampler would choose. The common sampler copies the
+// vocabulary for that, which for sixteen sequences and 262,144 tokens costs a tenth of the step.
+static bool is_greedy(const common_params_sampling & params) {
+    const bool bans_only = std::all_of(params.logit_bias.begin(), params.logit_bias.end(),
+                                       [](const llama_logit_bias & bias) { return bias.bias == -INFINITY; });
+    return params.temp <= 0 && params.mirostat == 0 && params.xtc_probability <= 0 && params.typ_p >= 1 &&
+           params.penalty_repeat == 1 && params.penalty_freq == 0 && params.penalty_present == 0 && params.dry_multiplier == 0 &&
+           bans_only && common_grammar_value(params.grammar).empty();
+}
+
+static std::vector<llama_token> banned_tokens(const llama_vocab * vocab, const common_params_sampling & params) {
+    int32_t                  n_suppressed = 0;
+    const llama_token *      suppressed   = llama_vocab_get_suppress_tokens(vocab, &n_suppressed);
+    std::vector<llama_token> banned(suppressed, suppressed + n_suppressed);
+    for (const auto & bias : params.logit_bias) {
+        banned.push_back(bias.token);
+    }
+    std::sort(banned.begin(), banned.end());
+    return banned;
+}
+
 }  // namespace gollama
+
+llama_token gollama_sampler::sample(llama_context * context, int32_t row) const {
+    if (greedy) {
+        const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(context));
+        const llama_token   token = gollama::index_of_largest(llama_get_logits_ith(context, row), llama_vocab_n_tokens(vocab));
+        if (!std::binary_search(banned.begin(), banned.end(), token)) {
+            return token;
+        }
+    }
+    return common_sampler_sample(sampler.get(), context, row);
+}
 
 extern "C" {
 
@@ -171,6 +204,10 @@ gollama_sampler * gollama_sampler_new(const llama_model * model, const gollama_s
         }
         auto params = gollama::to_common(vocab, *sampling);
         auto result = std::make_unique<gollama_sampler>();
+        result->greedy = gollama::is_greedy(params);
+        if (result->greedy) {
+            result->banned = gollama::banned_tokens(vocab, params);
+        }
         result->sampler.reset(common_sampler_init(model, params));
         return result.release();
     });

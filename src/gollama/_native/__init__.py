@@ -4,7 +4,7 @@
 """
 
 from gollama._native.chat import ChatTemplatesHandle
-from gollama._native.context import ContextFields, ContextHandle, Sampled
+from gollama._native.context import ContextFields, ContextHandle, Sampled, State, Step
 from gollama._native.handles import Handle
 from gollama._native.library import Library, build, library
 from gollama._native.model import LoadFields, ModelHandle
@@ -21,6 +21,8 @@ __all__ = [
     "ModelHandle",
     "Sampled",
     "SamplerHandle",
+    "State",
+    "Step",
     "build",
     "library",
     "sampling_defaults",

@@ -11,26 +11,60 @@ from gollama._native.handles import Handle
 from gollama._native.library import library
 from gollama._native.model import ModelHandle
 from gollama._native.sampler import SamplerHandle
-from gollama.errors import OptionError
+from gollama._native.text import decode
+from gollama.errors import GollamaError, OptionError, OutOfMemoryError
 
 
 class ContextFields(TypedDict):
     """llama_context_params by gollama's names."""
 
-    context_size: int
+    context_size: int  # of each sequence
     batch_size: int
     micro_batch_size: int
     sequences: int
+    outputs: int  # most rows of a step whose logits are wanted
     threads: int
     threads_batch: int
     flash_attention: str
-    embeddings: bool
 
 
 class Sampled(NamedTuple):
     token: int
     data: bytes  # the token's text; need not be whole characters
     end_of_generation: bool
+    logprob: float = 0.0
+    top: tuple[tuple[int, float], ...] = ()  # (token, log probability), best first
+
+
+class Step:
+    """What a step gave, as flat lists, since a step of many sequences makes no objects for each.
+
+    `words`: for each due its code (0: good) and its number of tokens; behind them for each token the token, whether it
+    ends the generation, and the length of its text in `data`. `logprobs` has one number for each token and the `top` lists
+    as many as were asked for, best first; they are empty if nobody asked.
+    """
+
+    __slots__ = ("data", "decode_seconds", "logprobs", "sample_seconds", "top_logprobs", "top_tokens", "words")
+
+    words: list[int]
+    data: bytes
+    logprobs: list[float]
+    top_tokens: list[int]
+    top_logprobs: list[float]
+    decode_seconds: float
+    sample_seconds: float
+
+
+class State(NamedTuple):
+    """A sequence's saved memory."""
+
+    data: Any  # bytes-like
+    sequences: int  # how many the context had
+    partial: int
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
 
 
 class ContextHandle(Handle):
@@ -43,13 +77,15 @@ class ContextHandle(Handle):
         ffi, lib = loaded.ffi, loaded.lib
         log.follow_level(lib)
         params = lib.llama_context_default_params()
-        params.n_ctx = fields["context_size"]
+        params.n_ctx = fields["context_size"] * fields["sequences"]
         params.n_batch = fields["batch_size"]
         params.n_ubatch = fields["micro_batch_size"]
         params.n_seq_max = fields["sequences"]
+        params.n_outputs_max = max(fields["outputs"], fields["sequences"])
         params.n_threads = fields["threads"]
         params.n_threads_batch = fields["threads_batch"]
-        params.embeddings = fields["embeddings"]
+        params.kv_unified = False
+        params.swa_full = False
         params.no_perf = True
         params.flash_attn_type = {
             "auto": lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
@@ -64,53 +100,86 @@ class ContextHandle(Handle):
         self._ffi, self._lib, self._failures = ffi, lib, failures
         self._llama = lib.gollama_context_llama(context)
         self._memory = lib.llama_get_memory(self._llama)
-        self.context_size = int(lib.llama_n_ctx(self._llama))
+        self.context_size = int(lib.llama_n_ctx_seq(self._llama))
         self.batch_size = int(lib.llama_n_batch(self._llama))
+        self.micro_batch_size = int(lib.llama_n_ubatch(self._llama))
         self.sequences = int(lib.llama_n_seq_max(self._llama))
+        self.outputs = int(params.n_outputs_max)
         self._n_vocab = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(lib.llama_get_model(self._llama))))
         # written anew for each step, so that a step allocates nothing
-        self._rows = ffi.new("gollama_row[]", self.batch_size)
-        self._due = ffi.new("gollama_due *")
+        self._tokens = ffi.new("llama_token[]", self.batch_size)
+        self._runs = ffi.new("int32_t[]", 4 * self.sequences)
+        self._due = ffi.new("int32_t[]", 4 * self.outputs)
+        self._samplers = ffi.new("struct gollama_sampler *[]", self.outputs)
+        self._bound: list[SamplerHandle | None] = [None] * self.outputs  # what lies in _samplers
+        self._result = ffi.new("gollama_result *")
+        self._arguments = (self._tokens, ffi.cast("gollama_run *", self._runs), ffi.cast("gollama_due *", self._due))
 
-    def step(self, tokens: Sequence[int], position: int, sequence: int = 0, sampler: SamplerHandle | None = None,
-             output: bool | None = None) -> Sampled | None:
-        """Decode tokens at consecutive positions of a sequence; with a sampler, sample what follows the last.
+    def step(self, tokens: Sequence[int], runs: Sequence[int], due: Sequence[int] = (),
+             samplers: Sequence[SamplerHandle | None] = ()) -> Step:
+        """Decode the tokens of all runs, one behind the other, and sample what is due.
 
-        `output` keeps the last row's logits; it is implied by a sampler.
+        A run is four numbers, those of gollama_run: sequence, position, number of tokens, and how many of its last rows
+        have outputs; runs come in the order of their sequences. A due is four, those of gollama_due: row, tokens of
+        draft behind it, logprobs (-1: none), and the token whose probability is wanted where there is no sampler.
+        Samplers must be pinned. Raises what concerns the whole step, in which case nothing was sampled.
         """
-        count = len(tokens)
-        if not 0 < count <= self.batch_size:
-            raise OptionError(f"a step takes 1 to {self.batch_size} tokens (batch_size), not {count}")
+        count = len(samplers)
+        if not 0 < len(tokens) <= self.batch_size or len(runs) > len(self._runs) or count > self.outputs:
+            raise OptionError(f"a step takes 1 to {self.batch_size} tokens (batch_size) of up to {self.sequences} sequences with "
+                              f"{self.outputs} outputs, not {len(tokens)} of {len(runs) // 4} with {count}")
+        try:
+            self._tokens[0 : len(tokens)] = tokens
+            self._runs[0 : len(runs)] = runs
+            self._due[0 : len(due)] = due
+        except OverflowError:
+            raise OptionError("a token, sequence or position is no 32-bit number") from None
+        if self._bound[:count] != samplers:
+            for index, sampler in enumerate(samplers):
+                self._samplers[index] = self._ffi.NULL if sampler is None else sampler.pinned
+            self._bound[:count] = samplers
+        if self.pinned is not None:
+            return self._step(self.pinned, len(runs) // 4, count)
         with self.use() as context:
-            rows = self._rows
-            try:
-                for index, token in enumerate(tokens):
-                    row = rows[index]
-                    row.token = token
-                    row.position = position + index
-                    row.sequence = sequence
-                    row.output = 0
-            except OverflowError:
-                raise OptionError(f"token {token} at position {position + index} is out of range") from None
-            rows[count - 1].output = sampler is not None or bool(output)
-            if sampler is None:
-                self._lib.gollama_step(context, rows, count, self._ffi.NULL, 0, self._failures.error)
-                self._failures.check()
-                return None
-            due = self._due
-            with sampler.use() as due.sampler:
-                due.row = count - 1
-                self._lib.gollama_step(context, rows, count, due, 1, self._failures.error)
+            return self._step(context, len(runs) // 4, count)
+
+    def _step(self, context: Any, n_runs: int, n_due: int) -> Step:
+        result, unpack = self._result, self._ffi.unpack
+        tokens, runs, due = self._arguments
+        if not self._lib.gollama_step(context, tokens, runs, n_runs, due, self._samplers, n_due, result, self._failures.error):
             self._failures.check()
-            return Sampled(due.token, self._ffi.unpack(due.bytes, due.n_bytes) if due.n_bytes else b"", due.end_of_generation)
+        step = Step()
+        step.words = unpack(result.words, result.n_words) if n_due else []
+        step.data = unpack(result.bytes, result.n_bytes) if result.n_bytes else b""
+        step.logprobs = unpack(result.logprobs, result.n_logprobs) if result.n_logprobs else []
+        step.top_tokens = unpack(result.top_tokens, result.n_top) if result.n_top else []
+        step.top_logprobs = unpack(result.top_logprobs, result.n_top) if result.n_top else []
+        step.decode_seconds = result.decode_microseconds * 1e-6
+        step.sample_seconds = result.sample_microseconds * 1e-6
+        return step
+
+    def failure(self, index: int, code: int) -> GollamaError:
+        """What the code of a due of the last step stands for."""
+        message = decode(self._ffi.string(self._lib.gollama_outcome_message(self._owned.pointer, index)))
+        return self._failures.exception(code, message)
+
+    def sample(self, tokens: Sequence[int], position: int, sampler: SamplerHandle) -> Sampled:
+        """The simple case: tokens of the first sequence, and what follows the last of them."""
+        sampler.pin()
+        try:
+            step = self.step(tokens, (0, position, len(tokens), 1), (len(tokens) - 1, 0, -1, 0), [sampler])
+        finally:
+            sampler.unpin()
+            self._bound[0] = None
+        if step.words[0]:
+            raise self.failure(0, step.words[0])
+        return Sampled(step.words[2], step.data, bool(step.words[3]))
 
     def logits(self) -> Any:
-        """A copy of the last output row's logits: float32, one per token of the vocabulary; None if there are none."""
+        """llama.cpp's own buffer with the last output row's logits, n_vocab float32; None if there are none."""
         with self.use():
             pointer = self._lib.llama_get_logits_ith(self._llama, -1)
-            if pointer == self._ffi.NULL:
-                return None
-            return bytes(self._ffi.buffer(pointer, 4 * self._n_vocab))
+            return None if pointer == self._ffi.NULL else self._ffi.buffer(pointer, 4 * self._n_vocab)
 
     def cancel(self) -> None:
         """From any thread: end the running step, or the next one, with CancelledError."""
@@ -127,13 +196,54 @@ class ContextHandle(Handle):
             if self._memory != self._ffi.NULL:
                 self._lib.llama_memory_clear(self._memory, False)
 
-    def remove(self, sequence: int, start: int, end: int) -> bool:
-        """Forget the positions [start, end) of a sequence; False where this model's memory cannot."""
-        with self.use():
-            return bool(self._lib.llama_memory_seq_rm(self._memory, sequence, start, end))
+    # ---- sequences ----
 
     def positions(self, sequence: int) -> tuple[int, int]:
         """(first, last) position of a sequence in memory; (-1, -1) if it is empty."""
+        first, last = self._ffi.new("int32_t *"), self._ffi.new("int32_t *")
+        with self.use() as context:
+            self._lib.gollama_sequence_positions(context, sequence, first, last, self._failures.error)
+            self._failures.check()
+        return first[0], last[0]
+
+    def remove(self, sequence: int, start: int = 0, end: int = -1) -> bool:
+        """Forget the positions [start, end) of a sequence; False where this model's memory cannot."""
+        with self.use() as context:
+            done = bool(self._lib.gollama_sequence_remove(context, sequence, start, end, self._failures.error))
+            self._failures.check()
+            return done
+
+    def can_shift(self) -> bool:
         with self.use():
-            return (int(self._lib.llama_memory_seq_pos_min(self._memory, sequence)),
-                    int(self._lib.llama_memory_seq_pos_max(self._memory, sequence)))
+            return self._memory != self._ffi.NULL and bool(self._lib.llama_memory_can_shift(self._memory))
+
+    def shift(self, sequence: int, keep: int, discard: int) -> None:
+        """Forget `discard` positions behind the first `keep`, and move those behind them up."""
+        with self.use() as context:
+            self._lib.gollama_sequence_shift(context, sequence, keep, discard, self._failures.error)
+            self._failures.check()
+
+    def save(self, sequence: int) -> State:
+        """A copy of a sequence's memory."""
+        partial = self._ffi.new("int64_t *")
+        with self.use() as context:
+            size = self._lib.gollama_sequence_size(context, sequence, partial, self._failures.error)
+            self._failures.check()
+            place = self._allocate(size)
+            written = self._lib.gollama_sequence_save(context, sequence, place, size, self._failures.error)
+            self._failures.check()
+        return State(self._ffi.buffer(place, written), self.sequences, partial[0])
+
+    def load(self, sequence: int, state: State) -> None:
+        """Replace a sequence's memory by a saved one. If that fails, the sequence is empty."""
+        with self.use() as context:
+            data = self._ffi.from_buffer("uint8_t[]", state.data)
+            self._lib.gollama_sequence_load(context, sequence, data, len(state.data), state.sequences, state.partial, self._failures.error)
+            self._failures.check()
+
+    def _allocate(self, size: int) -> Any:
+        """Memory that is not cleared first, since it is written whole."""
+        try:
+            return self._ffi.new_allocator(should_clear_after_alloc=False)("uint8_t[]", size)
+        except MemoryError:
+            raise OutOfMemoryError(f"there is no memory for a state of {size} bytes") from None

@@ -45,3 +45,7 @@ class Failures:
         if otherwise is not None and kind in (NativeError, OptionError, InvalidModelError):
             kind = otherwise
         raise kind(f"{subject}: {message}" if subject else message)
+
+    def exception(self, code: int, message: str) -> GollamaError:
+        """What a code and its message stand for."""
+        return self._classes.get(code, NativeError)(message)

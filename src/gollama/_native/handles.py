@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import warnings
@@ -57,13 +58,30 @@ class _Use:
         with handle._lock:
             if handle._closing:
                 raise ClosedError(f"{handle._owned.name} is closed")
-            if handle.exclusive and len(handle._running):
+            if handle.exclusive and any(use.thread != self.thread for use in list(handle._running)):
                 raise BusyError(f"{handle._owned.name} is in use by another thread; it takes one at a time")
             handle._running.add(self)
         return handle._owned.pointer
 
     def __exit__(self, *details: object) -> None:
         self._handle._running.discard(self)
+
+
+_handles: weakref.WeakSet[Handle] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """A child has only the thread that forked it: calls of the others will never end there, nor give locks back."""
+    here = threading.get_ident()
+    for handle in list(_handles):
+        handle._lock = threading.Lock()
+        for use in list(handle._running):
+            if use.thread != here:
+                handle._running.discard(use)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class Handle:
@@ -81,8 +99,11 @@ class Handle:
         self._lock = threading.Lock()
         self._running: weakref.WeakSet[_Use] = weakref.WeakSet()
         self._closing = False
+        self._pin: _Use | None = None
+        self.pinned: Any = None  # the native pointer, between pin and unpin
         self._finalizer = weakref.finalize(self, _forgotten, self._owned)
         self._finalizer.atexit = False  # a daemon thread may still compute; the system takes the memory back
+        _handles.add(self)
         if parent is not None:
             with parent._lock:
                 parent._children.add(self)
@@ -90,6 +111,17 @@ class Handle:
     def use(self) -> _Use:
         """A block around the native pointer, which is guaranteed to stay valid inside."""
         return _Use(self)
+
+    def pin(self) -> None:
+        """Begin a use that spans many calls of one thread: `pinned` is the pointer until `unpin`. Look at `closed` between them."""
+        use = self.use()
+        self.pinned = use.__enter__()
+        self._pin = use
+
+    def unpin(self) -> None:
+        use, self._pin, self.pinned = self._pin, None, None
+        if use is not None:
+            use.__exit__()
 
     @property
     def closed(self) -> bool:
@@ -99,8 +131,7 @@ class Handle:
         """Free the native object, its children first. Waits for calls that run in other threads."""
         if any(use.thread == threading.get_ident() for use in list(self._running)):
             raise BusyError(f"{self._owned.name} cannot be closed from inside one of its own calls")
-        with self._lock:
-            self._closing = True
+        self._refuse()
         while len(self._running):  # by polling: a call that was torn by a signal notifies nobody
             time.sleep(POLL_SECONDS)
         for child in list(self._children):
@@ -108,6 +139,13 @@ class Handle:
         with self._lock:
             self._finalizer.detach()
             self._owned.release()
+
+    def _refuse(self) -> None:
+        """No new calls, here and in the children: what runs in one of them ends before all are waited for."""
+        with self._lock:
+            self._closing = True
+        for child in list(self._children):
+            child._refuse()
 
     def __enter__(self: Self) -> Self:
         return self

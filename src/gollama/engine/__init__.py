@@ -1,0 +1,7 @@
+"""The engine: many requests in one batch, over token ids only. See engine.engine.Engine."""
+
+from gollama.engine.device import ContextDevice, sampler_handle
+from gollama.engine.engine import Engine, EngineStats
+from gollama.engine.request import Counts, EndReason, Listener, Request
+
+__all__ = ["ContextDevice", "Counts", "EndReason", "Engine", "EngineStats", "Listener", "Request", "sampler_handle"]

@@ -1,0 +1,339 @@
+"""The choices that are computed together: letting them in and out, the step, and what becomes of its results."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gollama.engine.device import Device, Step
+from gollama.engine.plan import Plan, make_plan
+from gollama.engine.prefixes import Prefixes, Slot
+from gollama.engine.request import Choice, EndReason, Request
+from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, NativeError
+
+CHECKPOINT_TAIL = 4  # tokens of a prompt behind its checkpoint, so that the same prompt finds it too
+CHECKPOINT_LEAST = 64
+NO_LIMIT = 2**31
+
+logger = logging.getLogger("gollama")
+
+
+@dataclass(eq=False)
+class Fork:
+    """Siblings that wait for a sequence of their own, and the prompt's saved memory."""
+
+    state: Any
+    tokens: list[int]
+    choices: list[Choice]
+
+
+@dataclass
+class Counters:
+    """What a batch has done since it was made."""
+
+    steps: int = 0
+    step_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    sample_seconds: float = 0.0
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+
+
+class Batch:
+    """The state of the engine's thread; nobody else touches it while that runs."""
+
+    def __init__(self, device: Device, max_sequences: int, cache_bytes: int) -> None:
+        self._device = device
+        self._max_sequences = max_sequences
+        self.prefixes = Prefixes(device, cache_bytes)
+        self.active: list[Choice] = []  # those with a sequence, in the order of those
+        self.forks: list[Fork] = []
+        self.timed = False  # somebody has a deadline
+        self.counters = Counters()
+        self._steady: Plan | None = None  # the last step's, if the next can be the same
+
+    # ---- who is in ----
+
+    @property
+    def steady(self) -> bool:
+        """Whether the next step has the choices of the last, one token each."""
+        return self._steady is not None
+
+    def members(self) -> list[Choice]:
+        """Every choice that was let in and has not ended."""
+        siblings = [sibling for choice in self.active for sibling in choice.siblings]
+        return self.active + siblings + [choice for fork in self.forks for choice in fork.choices]
+
+    def running(self) -> list[Request]:
+        return list(dict.fromkeys(choice.request for choice in self.members()))
+
+    def room(self) -> int:
+        """How many more requests may be let in; forks go first."""
+        return max(0, self._max_sequences - len(self.active)) if not self.forks else 0
+
+    # ---- letting in ----
+
+    def admit(self, entering: Sequence[Request]) -> None:
+        """Let requests in, forks first. Afterwards the working sequences are neighbours."""
+        if entering or self.forks:
+            self._steady = None
+            self._grow(len(self.active) + sum(len(fork.choices) for fork in self.forks) + len(entering))
+            self._place_forks()
+            for request in entering:
+                self._enter(request)
+        if self._steady is None:
+            self.prefixes.close_ranks()
+            self.active.sort(key=lambda choice: choice.slot.index if choice.slot else 0)
+
+    def _grow(self, wanted: int) -> None:
+        target = min(self._max_sequences, 1 << (wanted - 1).bit_length())
+        if target <= len(self.prefixes.slots):
+            return
+        try:
+            self.prefixes.resize(target)
+        except BrokenError:
+            raise
+        except (MemoryError, GollamaError) as error:
+            logger.warning("%d sequences cannot be had, %d are: %s", target, len(self.prefixes.slots), error)
+            self._max_sequences = len(self.prefixes.slots)
+
+    def _place_forks(self) -> None:
+        for fork in self.forks:
+            while fork.choices and (slot := self.prefixes.place_copy(fork.tokens, fork.state)) is not None:
+                self._settle(fork.choices.pop(0), slot)
+        self.forks = [fork for fork in self.forks if fork.choices]
+
+    def _enter(self, request: Request) -> None:
+        now = time.perf_counter()
+        choices = [Choice(request, index, self._limit(request)) for index in range(len(request.samplers))]
+        leader = choices[0]
+        for choice in choices:
+            choice.started = now
+            choice.sampler.pin()
+        leader.siblings = choices[1:]
+        if request.prompt_logprobs >= 0 or not request.reuse:  # needs all of the prompt computed
+            slot, cached = self.prefixes.place_alone(), 0
+        else:
+            slot, cached = self.prefixes.place(request.tokens)
+        if slot is None:
+            raise AssertionError("room() let in more than there are sequences")
+        for choice in choices:
+            choice.cached = cached
+        checkpoint = len(request.tokens) - CHECKPOINT_TAIL
+        if (self._device.recurrent or self._device.window) and checkpoint >= cached + CHECKPOINT_LEAST:
+            leader.checkpoint = checkpoint
+        self._settle(leader, slot)
+        self.counters.requests += 1
+        self.counters.prompt_tokens += len(request.tokens)
+        self.counters.cached_tokens += cached
+        self.timed |= request.deadline is not None
+
+    def _limit(self, request: Request) -> int:
+        most = NO_LIMIT if request.max_tokens is None else request.max_tokens
+        return most if request.shift else min(most, self._device.context_size - len(request.tokens))
+
+    def _settle(self, choice: Choice, slot: Slot) -> None:
+        slot.choice, choice.slot = choice, slot
+        self.active.append(choice)
+
+    # ---- letting out ----
+
+    def drop_ended(self, now: float) -> None:
+        """Let those out who were cancelled or ran out of time."""
+        for choice in self.members():
+            request = choice.request
+            if request.cancelled:
+                self.end(choice, "cancelled")
+            elif request.deadline is not None and request.deadline <= now:
+                self.end(choice, "timeout")
+        self.timed = any(choice.request.deadline is not None for choice in self.members())
+
+    def end(self, choice: Choice, reason: EndReason, error: BaseException | None = None) -> None:
+        """Let a choice out; its memory stays as a prefix for others. Siblings that wait for its prompt go with it."""
+        if choice.done:
+            return
+        self._steady = None
+        choice.done = True
+        if choice.slot is not None:
+            self._leave(choice, choice.slot)
+        for fork in self.forks:
+            fork.choices = [one for one in fork.choices if one is not choice]
+        self.forks = [fork for fork in self.forks if fork.choices]
+        choice.sampler.unpin()
+        choice.sampler.close()
+        _tell(choice, reason, error)
+        if choice.count == 0:
+            for sibling in choice.siblings:
+                self.end(sibling, reason, error)
+
+    def _leave(self, choice: Choice, slot: Slot) -> None:
+        slot.choice = choice.slot = None
+        slot.used = self.prefixes.tick()
+        self.active.remove(choice)
+        if choice.shifted and not self._device.closed:  # what follows was not computed behind the tokens that are left
+            self.prefixes.cut(slot, min(choice.request.keep, len(slot.tokens)))
+
+    def fail(self, error: BaseException, entering: Sequence[Request] = ()) -> None:
+        """The memory is lost, and with it everybody who had a part in it; those who come get a new one."""
+        members = self.members()
+        inside = {choice.request for choice in members}
+        for choice in members:
+            choice.siblings = []
+            self.end(choice, "error", error)
+        for request in entering:
+            if request not in inside:
+                refuse(request, error)
+        self.prefixes.reset()
+
+    # ---- the step ----
+
+    def step(self) -> None:
+        """Compute the next tokens of everybody. Raises what concerns the step as a whole."""
+        start = time.perf_counter()
+        plan = self._plan()
+        if plan.tokens:
+            self._compute(plan)
+        self.counters.steps += 1
+        self.counters.step_seconds += time.perf_counter() - start
+
+    def _plan(self) -> Plan:
+        if self._steady is not None:
+            self._steady.advance()
+            return self._steady
+        for choice in list(self.active):
+            if len(choice.tokens) > self._device.context_size and choice.slot is not None:
+                try:
+                    self._shift(choice, choice.slot)
+                except NativeError as error:
+                    self.end(choice, "error", error)
+        plan = make_plan(self.active, self._device)
+        if len(plan.tokens) == len(self.active) == len(plan.owners) and all(choice.count for choice in self.active):
+            self._steady = plan  # everybody decodes
+        return plan
+
+    def _compute(self, plan: Plan) -> None:
+        counters = self.counters
+        step = self._device.step(plan.tokens, plan.runs, plan.due, plan.samplers)
+        counters.decode_seconds += step.decode_seconds
+        counters.sample_seconds += step.sample_seconds
+        for choice, slot, end in plan.parts:
+            if len(slot.tokens) + 1 == len(choice.tokens):
+                slot.tokens.append(choice.tokens[-1])
+            else:
+                slot.tokens += choice.tokens[len(slot.tokens) : end]
+                self._after_prompt(choice, slot)
+        self._deliver(plan, step)
+
+    def _after_prompt(self, choice: Choice, slot: Slot) -> None:
+        """Keep what others can use of a prompt's memory before its own answer changes it."""
+        if len(slot.tokens) == choice.checkpoint:
+            self.prefixes.keep(slot)
+        if choice.siblings and len(slot.tokens) == len(choice.tokens):
+            self.forks.append(Fork(self._device.save(slot.index), list(slot.tokens), choice.siblings))
+            choice.siblings = []
+
+    def _deliver(self, plan: Plan, step: Step) -> None:
+        now = time.perf_counter()
+        words, data, logprobs = step.words, step.data, step.logprobs
+        at, byte, number, top_at = 2 * len(plan.owners), 0, 0, 0
+        for index, (choice, scores) in enumerate(plan.owners):
+            top: Sequence[tuple[int, float]] = ()
+            width = (choice.request.prompt_logprobs if scores else choice.request.logprobs) if logprobs else -1
+            for _ in range(words[2 * index + 1]):
+                token, ends, length = words[at : at + 3]
+                if width > 0:
+                    top = list(zip(step.top_tokens[top_at : top_at + width], step.top_logprobs[top_at : top_at + width]))
+                    top_at += width
+                logprob = logprobs[number] if width >= 0 else 0.0
+                if scores:
+                    choice.scored += 1
+                    choice.request.listener.prompt([(token, data[byte : byte + length], logprob, top)])
+                elif not choice.done:
+                    self._take_token(choice, token, data[byte : byte + length], ends, logprob, top, now)
+                at += 3
+                byte += length
+                number += 1
+            if words[2 * index]:
+                self.end(choice, "error", self._device.failure(index, words[2 * index]))
+        for choice, slot, _ in plan.parts:
+            if choice.limit <= choice.count and len(slot.tokens) == len(choice.tokens):
+                self.end(choice, "length")  # of whom only the prompt was wanted
+
+    def _take_token(self, choice: Choice, token: int, data: bytes, ends: int, logprob: float,
+                    top: Sequence[tuple[int, float]], now: float) -> None:
+        if choice.count == 0:
+            choice.first = now
+        choice.last = now
+        if ends:
+            self.end(choice, "stop")
+            return
+        choice.count += 1
+        choice.tokens.append(token)
+        self.counters.completion_tokens += 1
+        if choice.request.listener.token(choice.index, token, data, logprob, top):
+            self.end(choice, "stop")
+        elif choice.count >= choice.limit:
+            self.end(choice, "length")
+        elif len(choice.tokens) > self._device.context_size:
+            self._steady = None  # the memory is full
+
+    def _shift(self, choice: Choice, slot: Slot) -> None:
+        """Slide a full context along: the first `keep` tokens stay, half of the rest goes."""
+        keep = min(choice.request.keep, len(slot.tokens) - 2)
+        discard = (len(slot.tokens) - keep) // 2
+        self._device.shift(slot.index, keep, discard)
+        del slot.tokens[keep : keep + discard]
+        del choice.tokens[keep : keep + discard]
+        choice.shifted = True
+
+    # ---- when a step fails ----
+
+    def abandon(self) -> None:
+        """In a forked child: the choices are the parent's, and the memory was in the midst of a step."""
+        self.active, self.forks, self._steady, self.timed = [], [], None, False
+        self.prefixes.reset(abandoned=True)
+
+    def recover(self) -> None:
+        """A step was broken off: bring the memory back to what is known to be in it."""
+        self._steady = None
+        for choice in self.active:
+            if choice.slot is not None:
+                self.prefixes.cut_back(choice.slot)
+
+    def isolate(self) -> None:
+        """A step failed as a whole: compute each choice alone, so that only those to blame end with an error."""
+        self.recover()
+        for choice in list(self.active):
+            if choice.done:
+                continue
+            try:
+                self._compute(make_plan([choice], self._device))
+            except (BrokenError, CancelledError, ClosedError):
+                raise
+            except Exception as error:
+                self.recover()
+                self.end(choice, "error", error)
+
+
+def refuse(request: Request, error: BaseException | None = None) -> None:
+    """End a request that was never let in."""
+    reason: EndReason = "error" if error is not None else "cancelled" if request.cancelled else "timeout"
+    for index in range(len(request.samplers)):
+        choice = Choice(request, index, 0)
+        choice.sampler.unpin()
+        choice.sampler.close()
+        _tell(choice, reason, error)
+
+
+def _tell(choice: Choice, reason: EndReason, error: BaseException | None) -> None:
+    try:
+        choice.request.listener.finished(choice.index, reason, error, choice.counts())
+    except Exception:  # of somebody else's code: the engine goes on
+        logger.exception("a listener failed")

@@ -1,0 +1,265 @@
+"""The engine: takes requests from any thread, computes them on one, and tells their listeners."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import os
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+
+from gollama.engine.batch import Batch, refuse
+from gollama.engine.device import Device
+from gollama.engine.request import Request
+from gollama.engine.scheduler import Queue
+from gollama.errors import BrokenError, BusyError, CancelledError, ClosedError, GollamaError
+
+IDLE_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What an engine has done since it was made, and what it holds now.
+
+    The engine's own cost is `step_seconds` less `decode_seconds` (in llama_decode) and `sample_seconds`.
+    """
+
+    steps: int
+    step_seconds: float
+    decode_seconds: float
+    sample_seconds: float
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
+    running: int
+    waiting: int
+    sequences: int
+    tokens_in_memory: int
+    saved_prefixes: int
+    saved_bytes: int
+
+
+class Engine:
+    """Owns a device. Any thread may call its methods; one thread at a time, the engine's own, computes.
+
+    That thread lives while there is work. `max_sequences` is how many choices are computed at once at most; the device grows
+    to it as they are needed. `queue_size` bounds the waiting requests, `cache_bytes` the host memory for saved prefixes.
+    """
+
+    def __init__(self, device: Device, *, max_sequences: int = 16, queue_size: int = 1024, cache_bytes: int = 0) -> None:
+        self._device = device
+        self._queue_size = queue_size
+        self._batch = Batch(device, max_sequences, cache_bytes)
+        self._queue = Queue()
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._changed = False  # somebody was cancelled
+        self._cancelling = False  # the device was told to break off
+        self._running: list[Request] = []
+        _engines.add(self)
+
+    # ---- from any thread ----
+
+    def submit(self, request: Request, *, wait: bool = False) -> None:
+        """Take a request. BusyError if the queue is full, unless `wait`; ClosedError. Samplers are closed either way."""
+        try:
+            with self._lock:
+                while len(self._queue) >= self._queue_size and not self._closing:
+                    if not wait:
+                        raise BusyError(f"{len(self._queue)} requests wait already (queue_size): try again later")
+                    self._room.wait(IDLE_POLL_SECONDS)
+                self._require_open()
+                request.submitted = time.perf_counter()
+                self._queue.push(request)
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._work, name="gollama-engine", daemon=True)
+                    self._thread.start()
+        except BaseException:
+            for sampler in request.samplers:
+                sampler.close()
+            raise
+
+    def cancel(self, request: Request) -> None:
+        """End a request; its choices finish as cancelled within one micro-batch. Nothing happens if it has ended."""
+        with self._lock:
+            request.cancelled = True
+            self._changed = True
+            self._stop_step()
+
+    def cancel_all(self) -> None:
+        """End every request, running or waiting."""
+        with self._lock:
+            self._cancel_everybody()
+
+    def _cancel_everybody(self) -> None:
+        for request in (*self._queue, *self._running):
+            request.cancelled = True
+        self._changed = True
+        self._stop_step()
+
+    def _stop_step(self) -> None:
+        """Break the running step off if nobody needs what it computes."""
+        if self._running and all(request.cancelled for request in self._running):
+            self._cancelling = True
+            self._device.cancel()
+
+    def close(self, *, drain: bool = False) -> None:
+        """Take no more requests; cancel those there are, or let them finish. Returns when the last has ended."""
+        with self._lock:
+            self._closing = True
+        if not drain:
+            self.cancel_all()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until there is nothing to do. From the engine's own thread (a listener's) it returns at once."""
+        while (thread := self._thread) is not None and thread is not threading.current_thread() and thread.is_alive():
+            thread.join(IDLE_POLL_SECONDS)  # by polling, so that Ctrl-C works
+
+    def forget(self) -> None:
+        """Empty the prefix cache, as soon as nothing runs."""
+        self.wait()
+        with self._lock:
+            self._require_open()
+            self._batch.prefixes.forget()
+
+    def stats(self) -> EngineStats:
+        """Counts so far; those of a running step are not yet in."""
+        prefixes = self._batch.prefixes
+        slots, saved = list(prefixes.slots), list(prefixes.saved)
+        return EngineStats(
+            **dataclasses.asdict(self._batch.counters), running=len(self._batch.active), waiting=len(self._queue), sequences=len(slots),
+            tokens_in_memory=sum(len(slot.tokens) for slot in slots), saved_prefixes=len(saved),
+            saved_bytes=sum(entry.state.size for entry in saved))
+
+    def _require_open(self) -> None:
+        if self._closing or self._device.closed:
+            raise ClosedError("the engine is closed, as its model is")
+
+    # ---- the engine's thread ----
+
+    def _work(self) -> None:
+        try:
+            self._device.pin()
+        except GollamaError as error:  # closed in the meantime
+            self._fail_all(error)
+            return
+        try:
+            while self._take():
+                self._compute()
+        except BaseException as error:
+            self._fail_all(error)
+            raise
+        finally:
+            self._device.unpin()
+
+    def _take(self) -> bool:
+        """Let requests in and out of the batch; False, and this thread's end is noted, if nothing is left to do."""
+        batch = self._batch
+        if batch.steady and not (self._changed or batch.timed or self._queue.timed or (len(self._queue) and batch.room())):
+            return True
+        now = time.perf_counter()
+        leaving, entering = self._choose(now)
+        for request in leaving:
+            refuse(request)
+        batch.drop_ended(now)
+        if not self._device.closed:
+            try:
+                batch.admit(entering)
+            except BaseException as error:
+                batch.fail(error, entering)
+        with self._lock:
+            self._running = batch.running()
+            if self._running or len(self._queue):
+                return True
+            self._thread = None
+            return False
+
+    def _choose(self, now: float) -> tuple[list[Request], list[Request]]:
+        """From the queue: who has given up or is too late, and who is let in."""
+        with self._lock:
+            if self._device.closed:
+                self._cancel_everybody()
+            if self._cancelling:
+                self._cancelling = False
+                self._device.resume()
+            leaving = self._queue.leave(now) if self._changed or self._queue.timed else []
+            self._changed = False
+            entering = [self._queue.pop() for _ in range(min(self._batch.room(), len(self._queue)))]
+            # from here on they can be cancelled as running ones
+            self._running = [*self._running, *entering]
+            self._room.notify_all()
+        return leaving, entering
+
+    def _compute(self) -> None:
+        batch = self._batch
+        if not batch.active:
+            return
+        try:
+            try:
+                batch.step()
+            except (BrokenError, CancelledError, ClosedError):
+                raise
+            except Exception:
+                batch.isolate()
+        except CancelledError:
+            batch.recover()
+            self._changed = True
+        except ClosedError:
+            self._changed = True
+        except Exception as error:
+            batch.fail(error)
+
+    def _fail_all(self, error: BaseException) -> None:
+        """Nothing can be computed any more."""
+        with self._lock:
+            self._thread = None
+            waiting = list(self._queue)
+            self._queue = Queue()
+            closed = isinstance(error, ClosedError)
+            for request in waiting:
+                request.cancelled = request.cancelled or closed
+        for choice in self._batch.members():
+            self._batch.end(choice, "error", error)
+        for request in waiting:
+            refuse(request, None if closed else error)
+
+    # ---- fork and exit ----
+
+    def _forked(self) -> None:
+        """In a child: the parent's requests are the parent's, and so is a context in the midst of a step."""
+        stepping = self._thread is not None
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._thread = None
+        self._queue = Queue()
+        self._running = []
+        if stepping:
+            self._batch.abandon()
+        self._cancelling = self._changed = False
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for engine in list(_engines):
+        engine._forked()
+
+
+@atexit.register
+def _exiting() -> None:
+    """A thread that computes while the interpreter goes would be cut off in the midst of it."""
+    for engine in list(_engines):
+        engine.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

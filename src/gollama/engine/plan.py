@@ -1,0 +1,75 @@
+"""A step's arguments, and whom its results belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gollama.engine import scheduler
+from gollama.engine.device import Device
+from gollama.engine.prefixes import Slot
+from gollama.engine.request import Choice
+
+
+class Plan:
+    """What Device.step takes, in its form, and for each due its owner: (choice, whether it scores a prompt token)."""
+
+    __slots__ = ("due", "owners", "parts", "runs", "samplers", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.runs: list[int] = []
+        self.due: list[int] = []
+        self.samplers: list[Any] = []
+        self.owners: list[tuple[Choice, bool]] = []
+        self.parts: list[tuple[Choice, Slot, int]] = []  # and how many tokens the slot will hold
+
+    def add(self, choice: Choice, slot: Slot, end: int, draft: Sequence[int] = ()) -> None:
+        """Compute a choice's tokens up to `end`, and sample if those are all."""
+        request, start = choice.request, len(slot.tokens)
+        row = len(self.tokens)
+        scored = min(end, len(request.tokens) - 1) - start if choice.scored < len(request.tokens) and request.prompt_logprobs >= 0 else 0
+        for index in range(scored):
+            self._due(choice, row + index, request.prompt_logprobs, None, request.tokens[start + index + 1])
+        samples = end == len(choice.tokens) and choice.limit > choice.count
+        if samples:
+            last = row + end - start - 1
+            self._due(choice, last, request.logprobs, choice.sampler, draft=len(draft))
+            for sibling in choice.siblings:
+                self._due(sibling, last, request.logprobs, sibling.sampler)
+        count = end - start + len(draft)
+        self.runs += (slot.index, start, count, count if scored > 0 else int(samples) + len(draft))
+        self.tokens += choice.tokens[start:end]
+        self.tokens += draft
+        self.parts.append((choice, slot, end))
+
+    def _due(self, choice: Choice, row: int, logprobs: int, sampler: Any, token: int = 0, draft: int = 0) -> None:
+        self.due += (row, draft, logprobs, token)
+        self.samplers.append(sampler)
+        self.owners.append((choice, sampler is None))
+
+    def advance(self) -> None:
+        """The same once more with the next tokens: the plan of choices that all have one token to compute."""
+        parts = self.parts
+        self.tokens = [choice.tokens[-1] for choice, _, _ in parts]
+        self.runs[1::4] = [len(slot.tokens) for _, slot, _ in parts]
+
+
+def make_plan(choices: Sequence[Choice], device: Device) -> Plan:
+    """The next step of these choices, which come in the order of their slots."""
+    plan = Plan()
+    slots = [choice.slot for choice in choices]
+    pending = [len(choice.tokens) - len(slot.tokens) for choice, slot in zip(choices, slots) if slot is not None]
+    counts = scheduler.plan(pending, device.step_tokens)
+    spare = device.outputs - sum(1 + len(choice.siblings) for choice in choices)
+    for choice, slot, count in zip(choices, slots, counts):
+        if count < 1 or slot is None:
+            continue
+        start = len(slot.tokens)
+        if start < choice.checkpoint:
+            count = min(count, choice.checkpoint - start)
+        if choice.request.prompt_logprobs >= 0 and choice.scored < len(choice.request.tokens):
+            count = min(count, max(1, spare))
+            spare -= count
+        plan.add(choice, slot, start + count)
+    return plan

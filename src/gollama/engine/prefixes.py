@@ -1,0 +1,264 @@
+"""The prefix cache: what is in the sequences' memory and in the host's, and which of it serves a prompt."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gollama.engine.device import Device, State
+from gollama.engine.request import Choice
+
+BLOCK = 64  # tokens compared at once
+LEAST_COPY = 16  # fewer tokens are computed again rather than copied
+
+
+def common_length(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two lists have in common at their beginning."""
+    most = min(len(a), len(b))
+    start = 0
+    while start < most and a[start : start + BLOCK] == b[start : start + BLOCK]:
+        start += BLOCK
+    if start >= most:
+        return most
+    end = min(start + BLOCK, most)
+    return next((index for index in range(start, end) if a[index] != b[index]), end)
+
+
+class Slot:
+    """One of the device's sequences: the tokens in its memory, and the choice that it works for."""
+
+    __slots__ = ("choice", "index", "tokens", "used")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.tokens: list[int] = []
+        self.choice: Choice | None = None
+        self.used = 0
+
+
+@dataclass(eq=False)
+class Saved:
+    """A sequence's memory in the host's."""
+
+    tokens: list[int]
+    state: State
+    first: int  # first position that is in it
+    used: int
+
+
+@dataclass
+class Match:
+    """Where a prompt's beginning lies, and how much of it serves."""
+
+    source: Slot | Saved
+    length: int
+
+
+class Prefixes:
+    """Finds the longest cached prefix, keeps what is pushed out of the sequences within `capacity` bytes, oldest out first."""
+
+    def __init__(self, device: Device, capacity: int) -> None:
+        self._device = device
+        self._capacity = capacity
+        self._clock = itertools.count(1)
+        self.saved: list[Saved] = []
+        self.slots = [Slot(index) for index in range(device.sequences)]
+
+    @property
+    def saved_bytes(self) -> int:
+        return sum(entry.state.size for entry in self.saved)
+
+    def tick(self) -> int:
+        return next(self._clock)
+
+    # ---- finding ----
+
+    def best(self, tokens: Sequence[int]) -> Match | None:
+        """The source that serves most of the prompt; at least its last token is left to be computed."""
+        best: Match | None = None
+        sources: list[Slot | Saved] = [*self.slots, *self.saved]
+        for source in sources:
+            common = common_length(source.tokens, tokens)
+            idle = isinstance(source, Slot) and source.choice is None
+            # of equals an idle sequence, which need not be copied
+            if best is not None and (common, idle) <= (best.length, isinstance(best.source, Slot) and best.source.choice is None):
+                continue
+            length = self._usable(source, min(common, len(tokens) - 1))
+            if length >= (1 if idle else LEAST_COPY) and (best is None or length > best.length or idle):
+                best = Match(source, length)
+        return best
+
+    def _usable(self, source: Slot | Saved, length: int) -> int:
+        """How much of the common prefix the source's kind of memory can give."""
+        if length <= 0 or length == len(source.tokens):
+            return length
+        if self._device.recurrent:
+            return 0  # is what it is, and cannot go back
+        if not self._device.window:
+            return length
+        # a window must be whole: what lies before it may be forgotten already
+        first = source.first if isinstance(source, Saved) else self._device.first_position(source.index)
+        return length if first <= max(0, length - self._device.window) else 0
+
+    # ---- taking ----
+
+    def place(self, tokens: Sequence[int]) -> tuple[Slot | None, int]:
+        """A free slot with as much of the prompt in its memory as can be had: (slot, tokens of it). None: all are busy."""
+        if all(slot.choice is not None for slot in self.slots):
+            return None, 0
+        match = self.best(tokens)
+        if match is None:
+            return self.place_alone(), 0
+        if isinstance(match.source, Slot) and match.source.choice is None:
+            slot = match.source
+            if len(slot.tokens) - match.length >= BLOCK:
+                self.keep(slot)
+        else:
+            slot = self._copy(match.source)
+        return slot, self.cut(slot, match.length)
+
+    def place_alone(self) -> Slot | None:
+        """A free slot with nothing in its memory. None: all are busy."""
+        if all(slot.choice is not None for slot in self.slots):
+            return None
+        slot = self._victim()
+        self.keep(slot)
+        self.cut(slot, 0)
+        return slot
+
+    def _copy(self, source: Slot | Saved) -> Slot:
+        if isinstance(source, Slot):
+            state, tokens = self._device.save(source.index), source.tokens
+        else:
+            source.used = self.tick()
+            state, tokens = source.state, source.tokens
+        slot = self._victim()
+        self.keep(slot)
+        self.restore(slot, tokens, state)
+        return slot
+
+    def place_copy(self, tokens: Sequence[int], state: Any) -> Slot | None:
+        """A free slot with a saved memory in it. None: all are busy."""
+        slot = self.place_alone()
+        if slot is not None:
+            self.restore(slot, tokens, state)
+        return slot
+
+    def restore(self, slot: Slot, tokens: Sequence[int], state: Any) -> None:
+        """Put a saved memory into a slot; it is empty if that fails."""
+        slot.tokens = []
+        try:
+            self._device.load(slot.index, state)
+        except RuntimeError:  # a NativeError: what cannot be restored is computed again
+            return
+        slot.tokens = list(tokens)
+
+    def _victim(self) -> Slot:
+        """A free slot: empty, or the one that was not used for longest; beside one that works, since such are computed together."""
+        busy = {slot.index for slot in self.slots if slot.choice is not None}
+        return min((slot for slot in self.slots if slot.choice is None),
+                   key=lambda slot: (bool(slot.tokens), slot.used, not {slot.index - 1, slot.index + 1} & busy, slot.index))
+
+    def cut(self, slot: Slot, length: int) -> int:
+        """Forget what lies behind; all of it where the memory cannot be cut. The length that is left."""
+        if len(slot.tokens) != length:
+            if not self._device.cut(slot.index, length):
+                self._device.cut(slot.index, 0)
+                length = 0
+            del slot.tokens[length:]
+        return length
+
+    def cut_back(self, slot: Slot) -> None:
+        """Forget what a broken step may have left behind the tokens that are known."""
+        if not self._device.cut(slot.index, len(slot.tokens)):
+            self._device.cut(slot.index, 0)
+            slot.tokens = []
+
+    # ---- keeping ----
+
+    def keep(self, slot: Slot) -> None:
+        """Save a slot's memory before it is overwritten."""
+        if self._capacity and len(slot.tokens) >= LEAST_COPY and not self._is_saved(slot.tokens):
+            self.add(slot.tokens, self._device.save(slot.index), self._device.first_position(slot.index))
+
+    def _is_saved(self, tokens: Sequence[int]) -> bool:
+        return any(len(entry.tokens) >= len(tokens) and entry.tokens[: len(tokens)] == tokens
+                   and self._usable(entry, len(tokens)) == len(tokens) for entry in self.saved)
+
+    def add(self, tokens: Sequence[int], state: State, first: int) -> None:
+        """Keep a saved memory, if there is room for it at all. What it makes superfluous goes, then the oldest."""
+        if state.size > self._capacity:
+            return
+        new = Saved(list(tokens), state, self._saved_first(len(tokens), first), self.tick())
+        self.saved = [entry for entry in self.saved
+                      if new.tokens[: len(entry.tokens)] != entry.tokens or self._usable(new, len(entry.tokens)) < len(entry.tokens)]
+        self.saved.append(new)
+        self.saved.sort(key=lambda entry: entry.used)
+        while self.saved_bytes > self._capacity:
+            del self.saved[0]
+
+    def _saved_first(self, length: int, first: int) -> int:
+        # llama.cpp saves no cells that the window has passed
+        return max(first, length - self._device.window) if self._device.window else first
+
+    def forget(self) -> None:
+        """Empty everything that no choice works on."""
+        self.saved.clear()
+        for slot in self.slots:
+            if slot.choice is None:
+                self.cut(slot, 0)
+
+    # ---- the device's size ----
+
+    def resize(self, sequences: int) -> None:
+        """Give the device another number of sequences; the working ones move along, the idle ones are kept as saved."""
+        states = {slot.index: self._device.save(slot.index) for slot in self.slots if slot.choice is not None and slot.tokens}
+        for slot in self.slots:
+            if slot.choice is None:
+                self.keep(slot)
+        before = self.slots
+        try:
+            self._device.resize(sequences)
+        finally:
+            self.slots = [Slot(index) for index in range(self._device.sequences)]
+            for old, slot in zip((slot for slot in before if slot.choice is not None), self.slots):
+                slot.choice, slot.used = old.choice, old.used
+                assert slot.choice is not None
+                slot.choice.slot = slot
+                if old.index in states:
+                    self.restore(slot, old.tokens, states[old.index])
+
+    def reset(self, *, abandoned: bool = False) -> None:
+        """Begin anew with an empty device, where the old memory is lost; `abandoned`: without touching it."""
+        self.saved.clear()
+        if abandoned:
+            self._device.abandon()
+        else:
+            self._device.resize(len(self.slots))
+        self.slots = [Slot(index) for index in range(self._device.sequences)]
+
+    def close_ranks(self) -> None:
+        """Move working sequences next to each other: llama.cpp computes only neighbours together."""
+        busy = [slot for slot in self.slots if slot.choice is not None]
+        while len(busy) > 1 and busy[-1].index - busy[0].index >= len(busy):
+            gap = next(slot for slot in self.slots[busy[0].index :] if slot.choice is None)
+            end = min(busy[0], busy[-1], key=lambda slot: len(slot.tokens))
+            self._swap(gap, end)
+            busy = [slot for slot in self.slots if slot.choice is not None]
+
+    def _swap(self, gap: Slot, busy: Slot) -> None:
+        moved = self._device.save(busy.index) if busy.tokens else None
+        kept = self._device.save(gap.index) if gap.tokens else None
+        tokens, idle_tokens = busy.tokens, gap.tokens
+        gap.choice, busy.choice = busy.choice, None
+        gap.used, busy.used = busy.used, gap.used
+        assert gap.choice is not None
+        gap.choice.slot = gap
+        for slot, content, state in ((gap, tokens, moved), (busy, idle_tokens, kept)):
+            if state is None:
+                self._device.cut(slot.index, 0)
+                slot.tokens = []
+            else:
+                self.restore(slot, content, state)

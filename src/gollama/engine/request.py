@@ -1,0 +1,107 @@
+"""What the engine is asked for, and how it answers: token ids only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from gollama.engine.prefixes import Slot
+
+EndReason = Literal["stop", "length", "cancelled", "timeout", "error"]
+
+
+class Sampler(Protocol):
+    """Chooses tokens for one sequence; used by the engine's thread alone once it is submitted."""
+
+    def pin(self) -> None: ...
+
+    def unpin(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one choice cost. Times are seconds from `time.perf_counter`; 0.0 for what did not come to pass."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
+    submitted: float
+    started: float
+    first: float
+    last: float
+
+
+class Listener(Protocol):
+    """Hears what becomes of a request. Called on the engine's thread, which waits: be quick, and do not raise."""
+
+    def token(self, choice: int, token: int, data: bytes, logprob: float, top: Sequence[tuple[int, float]]) -> bool:
+        """A token was generated; True ends the choice."""
+
+    def prompt(self, logprobs: Sequence[tuple[int, bytes, float, Sequence[tuple[int, float]]]]) -> None:
+        """(token, its text, log probability, likeliest) of prompt tokens, in order, from the second on; in one or more pieces."""
+
+    def finished(self, choice: int, reason: EndReason, error: BaseException | None, counts: Counts) -> None:
+        """The last word about a choice; comes exactly once for each."""
+
+
+@dataclass(eq=False)
+class Request:
+    """One prompt and the choices to generate from it.
+
+    `samplers` has one for each choice, all told of the prompt already; the engine closes them. `deadline` is a time of
+    `time.perf_counter`. `logprobs`, `prompt_logprobs`: -1 for none, else how many of the likeliest tokens. `max_tokens` 0
+    computes the prompt only. Without `reuse` no cached prefix serves it. With `shift` a full context is slid along: the first
+    `keep` tokens stay, half of the rest goes.
+    """
+
+    tokens: list[int]
+    samplers: list[Sampler]
+    listener: Listener
+    max_tokens: int | None = None
+    priority: int = 0
+    deadline: float | None = None
+    logprobs: int = -1
+    prompt_logprobs: int = -1
+    reuse: bool = True
+    shift: bool = False
+    keep: int = 0
+
+    # the engine's
+    submitted: float = 0.0
+    cancelled: bool = False
+
+
+class Choice:
+    """One sequence in the making. The first of a request leads: the others, its siblings, take over its computed prompt."""
+
+    __slots__ = ("accepted", "cached", "checkpoint", "count", "done", "drafted", "first", "index", "last", "limit", "request", "sampler",
+                 "scored", "shifted", "siblings", "slot", "started", "tokens")
+
+    def __init__(self, request: Request, index: int, limit: int) -> None:
+        self.request = request
+        self.index = index
+        self.sampler = request.samplers[index]
+        self.tokens = list(request.tokens)  # prompt and answer; those not yet in the slot's memory are to be computed
+        self.limit = limit  # most tokens to generate
+        self.count = 0
+        self.cached = 0
+        self.drafted = 0
+        self.accepted = 0
+        self.scored = 1  # prompt tokens whose probability was told; the first has none
+        self.checkpoint = 0  # save the memory when it holds this many tokens
+        self.shifted = False
+        self.done = False
+        self.siblings: list[Choice] = []  # that wait for this one's prompt
+        self.slot: Slot | None = None
+        self.started = self.first = self.last = 0.0
+
+    def counts(self) -> Counts:
+        request = self.request
+        return Counts(len(request.tokens), self.count, self.cached, self.drafted, self.accepted,
+                      request.submitted, self.started, self.first, self.last)

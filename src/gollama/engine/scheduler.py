@@ -1,0 +1,74 @@
+"""Which tokens a step computes."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator, Sequence
+
+from gollama.engine.request import Request
+
+PRIORITY_STEP = 64  # how many later arrivals of the next lower priority a request overtakes
+LEAST_SHARE = 32  # prompt tokens of a step beside others' single tokens
+MIXED_SHARE = 4  # beside single tokens, prompts get this part of a step, so that the others' tokens keep coming
+
+
+class Queue:
+    """Waiting requests. A higher priority overtakes a bounded number of earlier arrivals, so that nobody starves."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Request]] = []
+        self._arrivals = itertools.count()
+        self.timed = False  # somebody has a deadline
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def __iter__(self) -> Iterator[Request]:
+        return (entry[2] for entry in self._heap)
+
+    def push(self, request: Request) -> None:
+        arrival = next(self._arrivals)
+        self.timed |= request.deadline is not None
+        heapq.heappush(self._heap, (arrival - request.priority * PRIORITY_STEP, arrival, request))
+
+    def pop(self) -> Request:
+        return heapq.heappop(self._heap)[2]
+
+    def leave(self, now: float) -> list[Request]:
+        """Take out those who were cancelled or whose deadline has passed."""
+        leaving = [request for request in self if request.cancelled or (request.deadline is not None and request.deadline <= now)]
+        if leaving:
+            gone = set(leaving)
+            self._heap = [entry for entry in self._heap if entry[2] not in gone]
+            heapq.heapify(self._heap)
+        self.timed = any(request.deadline is not None for request in self)
+        return leaving
+
+
+def shares(pending: Sequence[int], budget: int) -> list[int]:
+    """The budget divided over prompts with so many tokens left: equal parts, and what short ones leave goes to the others."""
+    result = [0] * len(pending)
+    left = budget
+    order = sorted(range(len(pending)), key=pending.__getitem__)
+    for position, index in enumerate(order):
+        result[index] = min(pending[index], left // (len(order) - position))
+        left -= result[index]
+    # what division lost; a budget smaller than the number of prompts goes to the shortest
+    for index in order:
+        more = min(pending[index] - result[index], left)
+        result[index] += more
+        left -= more
+    return result
+
+
+def plan(pending: Sequence[int], budget: int) -> list[int]:
+    """How many tokens each choice gets of a step, of those it has to compute. Who has just one gets it first."""
+    singles = sum(count == 1 for count in pending)
+    if singles == len(pending):
+        return list(pending)
+    left = budget - singles
+    if singles:
+        left = min(left, max(LEAST_SHARE, budget // MIXED_SHARE))
+    parts = iter(shares([count for count in pending if count != 1], left))
+    return [1 if count == 1 else next(parts) for count in pending]
