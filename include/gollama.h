@@ -90,6 +90,10 @@ typedef struct gollama_model_facts {
 
 GOLLAMA_API bool gollama_model_describe(const struct llama_model * model, gollama_model_facts * facts, gollama_error * error);
 
+/* The tokens that end a generation; their number, of which no more than `capacity` are written. -1 is a failure. */
+GOLLAMA_API int32_t gollama_end_tokens(
+        const struct llama_vocab * vocab, llama_token * tokens, int32_t capacity, gollama_error * error);
+
 /* Text to tokens: the number of tokens, or minus the number needed if `capacity` is too small.
  * -1 with error->code set is a failure. */
 GOLLAMA_API int32_t gollama_tokenize(
@@ -196,6 +200,7 @@ typedef struct gollama_result {
     const llama_token * top_tokens;   /* of each token the min(n_logprobs, n_vocab) likeliest, best first */
     const float *       top_logprobs;
     int32_t             n_words;
+    int32_t             n_failed;     /* how many of the due have another code than GOLLAMA_OK */
     int32_t             n_bytes;
     int32_t             n_logprobs;   /* 0 if none were asked for */
     int32_t             n_top;

@@ -10,11 +10,12 @@ COUNTERS = ("steps", "step_seconds", "decode_seconds", "sample_seconds")
 
 
 class Contender:
-    def __init__(self, path: str, **options: Any) -> None:
-        self._llm: Any = gollama.LLM(path, **options) if hasattr(gollama.LLM, "stats") else _OneByOne(path, **options)
+    def __init__(self, path: str, *, context_size: int, max_sequences: int = 1, **options: Any) -> None:
+        # llama.cpp's context is that of all sequences together, gollama's that of each
+        self._llm = gollama.LLM(path, context_size=context_size // max_sequences, max_sequences=max_sequences, **options)
         self.about = f"gollama {gollama.__version__}"
 
-    def run(self, prompts: list[str | list[int]], count: int, **sampling: Any) -> dict[str, Any]:
+    def run(self, prompts: Any, count: int, **sampling: Any) -> dict[str, Any]:
         """As for every contender, plus `counters`: what the engine counted meanwhile, and `tokens`, what it generated.
 
         `first` and `end` are the engine's own Timings, from when it got each prompt. All are handed over in one call, so they share its
@@ -36,25 +37,3 @@ class Contender:
     def _counters(self) -> dict[str, float]:
         stats = self._llm.stats()
         return {name: getattr(stats, name) for name in COUNTERS}
-
-
-class _OneByOne:
-    """The library before it has an engine, behind the engine's interface. Goes when LLM.stats is there."""
-
-    steps = step_seconds = decode_seconds = sample_seconds = 0
-
-    def __init__(self, path: str, **options: Any) -> None:
-        options.pop("max_sequences", None)
-        self._llm: Any = gollama.LLM(path, **options)
-
-    def stats(self) -> _OneByOne:
-        return self
-
-    def generate(self, prompts: list[str | list[int]], params: gollama.SamplingParams) -> list[gollama.Completion]:
-        import time
-
-        from gollama.generation import Generation, collect
-
-        llm, start = self._llm, time.perf_counter()
-        tokens = [llm.tokenize(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
-        return [collect(llm._iterate(Generation(llm.model, llm.context, one, params, start))) for one in tokens]

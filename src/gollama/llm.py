@@ -6,23 +6,24 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any, overload
 
 from gollama import models
 from gollama._memory import available_memory
 from gollama._options import record
 from gollama.chat import ChatFormatter, Message
-from gollama.engine import ContextDevice, Engine, EngineStats, Request, sampler_handle
+from gollama.engine import ContextDevice, Engine, EngineStats, Prefixes, Request, sampler_handle
 from gollama.errors import ClosedError, ContextOverflowError, NativeError, OptionError, TextError
-from gollama.generation import Generation, complete
-from gollama.inbox import Inbox, Stream
+from gollama.generation import Generation
+from gollama.jobs import RETRY_SECONDS, Inbox, Jobs, Stream
 from gollama.model import Model
 from gollama.options import LoadOptions, SamplingParams
-from gollama.results import Chunk, Completion
+from gollama.results import Completion
 from gollama.sampler import Sampler
 
 Prompt = str | Sequence[int]
+
+MOST_PRIORITY = 1000
 
 
 class LLM:
@@ -98,18 +99,22 @@ class LLM:
         return self._engine.stats()
 
     def clear_cache(self) -> None:
-        """Forget all prompts that were computed, once nothing runs."""
-        self._engine.forget()
+        """Forget all prompts that were computed, but those of running generations."""
+        self._engine.call(Prefixes.forget)
 
     # ---- text ----
 
     @overload
-    def generate(self, prompt: Prompt, *, params: SamplingParams | None = None, priority: int = 0,
+    def generate(self, prompt: str, *, params: SamplingParams | None = None, priority: int = 0,
                  timeout: float | None = None, **sampling: Any) -> Completion: ...
 
     @overload
     def generate(self, prompt: Sequence[str] | Sequence[Sequence[int]], *, params: SamplingParams | None = None, priority: int = 0,
                  timeout: float | None = None, **sampling: Any) -> list[Completion]: ...
+
+    @overload
+    def generate(self, prompt: Sequence[int], *, params: SamplingParams | None = None, priority: int = 0,
+                 timeout: float | None = None, **sampling: Any) -> Completion: ...
 
     def generate(self, prompt: Prompt | Sequence[str] | Sequence[Sequence[int]], *, params: SamplingParams | None = None, priority: int = 0,
                  timeout: float | None = None, **sampling: Any) -> Completion | list[Completion]:
@@ -121,7 +126,7 @@ class LLM:
         """
         settings = record(SamplingParams, params, sampling, "params")
         prompts, single = self._prompts(prompt)
-        completions = self._complete(prompts, settings, priority, timeout, wait=not single)
+        completions = self._complete(prompts, settings, priority=priority, timeout=timeout)
         return completions[0] if single else completions
 
     def stream(self, prompt: Prompt, *, params: SamplingParams | None = None, priority: int = 0,
@@ -131,7 +136,7 @@ class LLM:
         prompts, single = self._prompts(prompt)
         if not single:
             raise TextError("a stream takes one prompt, not a list of them")
-        return self._stream(prompts[0], settings, priority, timeout)
+        return self._stream(prompts[0], settings, priority=priority, timeout=timeout)
 
     # ---- chat ----
 
@@ -142,13 +147,13 @@ class LLM:
         Text in the messages never becomes a control token. ChatError names the field that is wrong.
         """
         settings = record(SamplingParams, params, sampling, "params")
-        return self._complete([self._chat_tokens(messages)], settings, priority, timeout)[0]
+        return self._complete([self._chat_tokens(messages)], settings, priority=priority, timeout=timeout)[0]
 
     def stream_chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
                     timeout: float | None = None, **sampling: Any) -> Stream:
         """Answer a conversation, chunk by chunk."""
         settings = record(SamplingParams, params, sampling, "params")
-        return self._stream(self._chat_tokens(messages), settings, priority, timeout)
+        return self._stream(self._chat_tokens(messages), settings, priority=priority, timeout=timeout)
 
     def _chat_tokens(self, messages: Sequence[Message]) -> list[int]:
         with self._formatting:
@@ -200,55 +205,52 @@ class LLM:
             raise TextError(f"the vocabulary of {self.model.path.name} has no tokens for the prompt {prompt[:20]!r}")
         return tokens
 
-    def _complete(self, prompts: Sequence[list[int]], params: SamplingParams, priority: int, timeout: float | None,
-                  *, wait: bool = False) -> list[Completion]:
+    def _complete(self, prompts: Sequence[list[int]], params: SamplingParams, **request: Any) -> list[Completion]:
         inbox = Inbox()
-        chunks: list[list[Chunk | BaseException]] = [[] for _ in prompts]
-        generations: list[Generation] = []
-        try:
-            for index, tokens in enumerate(prompts):
-                generations.append(Generation(params, partial(_put, inbox, index), whole=True))
-                self.submit(generations[-1], tokens, priority, timeout, wait=wait)
-            left = len(prompts)
-            while left:
-                index, item = inbox.get()
-                if item is None:
-                    left -= 1
+        with Jobs(self, prompts, params, inbox.put, **request) as jobs:
+            while not jobs.done:
+                if jobs.submit():
+                    jobs.note(inbox.get())
                 else:
-                    chunks[index].append(item)
-        except BaseException:
-            for generation in generations:
-                if generation.request is not None:
-                    self._engine.cancel(generation.request)
-            raise
-        return [complete(chunks[index], generation.prompt_logprobs) for index, generation in enumerate(generations)]
+                    time.sleep(RETRY_SECONDS)
+        return jobs.results()
 
-    def _stream(self, tokens: list[int], params: SamplingParams, priority: int, timeout: float | None) -> Stream:
+    def _stream(self, tokens: list[int], params: SamplingParams, **request: Any) -> Stream:
         inbox = Inbox()
-        stream = Stream(self._engine, inbox)
-        stream.generation = Generation(params, inbox.put, whole=False)
-        self.submit(stream.generation, tokens, priority, timeout)
-        return stream
+        generation = Generation(params, inbox.put, whole=False)
+        self.submit(generation, tokens, **request)
+        return Stream(self.withdraw, generation, inbox)
 
-    def submit(self, generation: Generation, tokens: list[int], priority: int, timeout: float | None, *, wait: bool = False) -> None:
-        """Hand a generation to the engine. What can be checked is checked here; nothing is delivered if this raises."""
+    def submit(self, generation: Generation, tokens: list[int], *, priority: int = 0, timeout: float | None = None,
+               score_from: int | None = None) -> None:
+        """Hand a generation to the engine. What can be checked is checked here; nothing is delivered if this raises.
+
+        With `score_from` nothing is generated: the prompt's tokens from there on are scored.
+        """
         self._require_open()
         params = generation.params
-        for name in ("logprobs", "prompt_logprobs"):
-            if (getattr(params, name) or 0) > self.model.n_vocab:
-                raise OptionError(f"{name} must be at most {self.model.n_vocab}, the size of the vocabulary")
-        if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > 2**20:
-            raise OptionError(f"priority must be a whole number, not {priority!r}")
-        if timeout is not None and not (isinstance(timeout, (int, float)) and timeout > 0):
-            raise OptionError(f"timeout must be a number of seconds greater than 0, not {timeout!r}")
+        check_request(self.model.n_vocab, params, priority, timeout)
         if params.overflow == "shift" and not self._device.can_shift:
             raise OptionError(f"the memory of {self.model.architecture} models cannot be shifted: use overflow='truncate'")
-        tokens = self._fit(tokens, params)
+        if score_from is None:
+            tokens = self._fit(tokens, params)
         generation.request = Request(
-            tokens, self._samplers(tokens, params), generation, params.max_tokens, priority,
-            None if timeout is None else time.perf_counter() + timeout, -1 if params.logprobs is None else params.logprobs,
-            -1 if params.prompt_logprobs is None else params.prompt_logprobs, params.cache_prompt, params.overflow == "shift", params.keep)
-        self._engine.submit(generation.request, wait=wait)
+            tokens, self._samplers(tokens, params), generation,
+            max_tokens=params.max_tokens if score_from is None else 0,
+            priority=priority,
+            deadline=None if timeout is None else time.perf_counter() + timeout,
+            logprobs=-1 if params.logprobs is None else params.logprobs,
+            prompt_logprobs=-1 if params.prompt_logprobs is None else params.prompt_logprobs,
+            score_from=score_from or 1,
+            reuse=params.cache_prompt,
+            shift=params.overflow == "shift",
+            keep=params.keep)
+        self._engine.submit(generation.request)
+
+    def withdraw(self, generation: Generation) -> None:
+        """End a generation; nothing happens if it has ended."""
+        if generation.request is not None:
+            self._engine.cancel(generation.request)
 
     def _fit(self, tokens: list[int], params: SamplingParams) -> list[int]:
         """The prompt, without its oldest tokens where it is too long and that is wanted."""
@@ -279,5 +281,13 @@ class LLM:
         return made
 
 
-def _put(inbox: Inbox, index: int, item: object) -> None:
-    inbox.put((index, item))
+
+def check_request(n_vocab: int, params: SamplingParams, priority: Any, timeout: Any) -> None:
+    """OptionError for what no request can have."""
+    for name in ("logprobs", "prompt_logprobs"):
+        if (getattr(params, name) or 0) > n_vocab:
+            raise OptionError(f"{name} must be at most {n_vocab}, the size of the vocabulary")
+    if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MOST_PRIORITY:
+        raise OptionError(f"priority must be a whole number between {-MOST_PRIORITY} and {MOST_PRIORITY}, not {priority!r}")
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise OptionError(f"timeout must be a number of seconds greater than 0, not {timeout!r}")

@@ -213,6 +213,11 @@ class Model(Resource):
         """The token ids as a list of int; OptionError for one that is not in the vocabulary."""
         return self._ids(tokens)
 
+    @cached_property
+    def end_tokens(self) -> list[int]:
+        """Every token that ends a generation."""
+        return self._handle.end_tokens()
+
     def _ids(self, tokens: Iterable[int]) -> list[int]:
         ids = [token.__index__() for token in tokens]
         for token in ids:

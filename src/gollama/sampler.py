@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +14,7 @@ from gollama._resource import Resource
 from gollama.model import Model
 from gollama.options import SEED_MAX, SamplingParams
 
-_NOT_SAMPLING = {"max_tokens", "stop", "n", "logprobs", "prompt_logprobs", "cache_prompt", "overflow", "keep"}
+_NOT_SAMPLING = {"ignore_eos", "max_tokens", "stop", "n", "logprobs", "prompt_logprobs", "cache_prompt", "overflow", "keep"}
 
 
 class Sampler(Resource):
@@ -29,6 +30,8 @@ class Sampler(Resource):
         self.seed = _random_seed() if self.params.seed is None else (self.params.seed + choice) % (SEED_MAX + 1)
         fields = {field.name: getattr(self.params, field.name) for field in dataclasses.fields(self.params)
                   if field.name not in _NOT_SAMPLING}
+        if self.params.ignore_eos:
+            fields["logit_bias"] = {**self.params.logit_bias, **dict.fromkeys(model.end_tokens, -math.inf)}
         self._handle: _native.SamplerHandle = _native.SamplerHandle(model._handle, {**fields, "seed": self.seed})
 
     def accept(self, tokens: Iterable[int], *, generated: bool = False) -> None:

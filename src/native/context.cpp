@@ -99,6 +99,7 @@ void gollama_context::sample_one(const gollama_due & due, gollama_sampler & samp
 
 void gollama_context::clear_results(int32_t n_due) {
     words.assign(2 * n_due, 0);
+    n_failed = 0;
     messages.clear();
     bytes.clear();
     logprobs.clear();
@@ -122,6 +123,7 @@ void gollama_context::sample(const gollama_due * due, gollama_sampler * const * 
         if (error.code != GOLLAMA_OK) {
             messages.resize(count);
             messages[i] = error.message;
+            n_failed++;
         }
         words[2 * i]     = error.code;
         words[2 * i + 1] = static_cast<int32_t>(logprobs.size() - before);
@@ -202,6 +204,7 @@ bool gollama_step(gollama_context * context, const llama_token * tokens, const g
         self.sample(due, samplers, n_due);
         result->words               = self.words.data();
         result->n_words             = static_cast<int32_t>(self.words.size());
+        result->n_failed            = self.n_failed;
         result->bytes               = self.bytes.data();
         result->n_bytes             = static_cast<int32_t>(self.bytes.size());
         result->logprobs            = self.logprobs.data();

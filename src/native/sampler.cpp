@@ -96,7 +96,6 @@ static common_params_sampling to_common(const llama_vocab * vocab, const gollama
     out.mirostat           = in.mirostat;
     out.mirostat_tau       = in.mirostat_tau;
     out.mirostat_eta       = in.mirostat_eta;
-    out.ignore_eos         = in.ignore_eos;
     out.dry_sequence_breakers.assign(in.dry_sequence_breakers, in.dry_sequence_breakers + in.n_dry_sequence_breakers);
     out.logit_bias.assign(in.logit_bias, in.logit_bias + in.n_logit_bias);
     const int32_t n_vocab = llama_vocab_n_tokens(vocab);
@@ -105,13 +104,6 @@ static common_params_sampling to_common(const llama_vocab * vocab, const gollama
             throw failure(GOLLAMA_INVALID_ARGUMENT, "logit_bias names token " + std::to_string(bias.token) +
                                                         ", which is not in the vocabulary of " +
                                                         std::to_string(n_vocab) + " tokens");
-        }
-    }
-    if (in.ignore_eos) {
-        for (llama_token token = 0; token < n_vocab; token++) {
-            if (llama_vocab_is_eog(vocab, token)) {
-                out.logit_bias.push_back({ token, -INFINITY });
-            }
         }
     }
     if (in.temperature <= 0 && in.mirostat == 0 && in.xtc_probability <= 0 && in.typical_p >= 1) {
@@ -187,7 +179,6 @@ gollama_sampling gollama_sampling_default(void) {
     out.mirostat                     = in.mirostat;
     out.mirostat_tau                 = in.mirostat_tau;
     out.mirostat_eta                 = in.mirostat_eta;
-    out.ignore_eos                   = in.ignore_eos;
     return out;
 }
 

@@ -31,6 +31,22 @@ static size_t longest_run(const char * text, int32_t length) {
 
 extern "C" {
 
+int32_t gollama_end_tokens(const llama_vocab * vocab, llama_token * tokens, int32_t capacity, gollama_error * error) {
+    return gollama::guarded(error, -1, [&] {
+        int32_t       count   = 0;
+        const int32_t n_vocab = llama_vocab_n_tokens(vocab);
+        for (llama_token token = 0; token < n_vocab; token++) {
+            if (llama_vocab_is_eog(vocab, token)) {
+                if (count < capacity) {
+                    tokens[count] = token;
+                }
+                count++;
+            }
+        }
+        return count;
+    });
+}
+
 int32_t gollama_tokenize(const llama_vocab * vocab, const char * text, int32_t length, llama_token * tokens,
                          int32_t capacity, bool add_special, bool parse_special, gollama_error * error) {
     return gollama::guarded(error, -1, [&] {

@@ -44,9 +44,10 @@ class Step:
     as many as were asked for, best first; they are empty if nobody asked.
     """
 
-    __slots__ = ("data", "decode_seconds", "logprobs", "sample_seconds", "top_logprobs", "top_tokens", "words")
+    __slots__ = ("data", "decode_seconds", "failed", "logprobs", "sample_seconds", "top_logprobs", "top_tokens", "words")
 
     words: list[int]
+    failed: int  # how many of the due
     data: bytes
     logprobs: list[float]
     top_tokens: list[int]
@@ -109,10 +110,15 @@ class ContextHandle(Handle):
         # written anew for each step, so that a step allocates nothing
         self._tokens = ffi.new("llama_token[]", self.batch_size)
         self._runs = ffi.new("int32_t[]", 4 * self.sequences)
-        self._due = ffi.new("int32_t[]", 4 * self.outputs)
-        self._samplers = ffi.new("struct gollama_sampler *[]", self.outputs)
-        self._bound: list[SamplerHandle | None] = [None] * self.outputs  # what lies in _samplers
         self._result = ffi.new("gollama_result *")
+        self._make_room(self.outputs)
+
+    def _make_room(self, count: int) -> None:
+        """Room for so many tokens due in a step."""
+        ffi = self._ffi
+        self._due = ffi.new("int32_t[]", 4 * count)
+        self._samplers = ffi.new("struct gollama_sampler *[]", count)
+        self._bound: list[SamplerHandle | None] = [None] * count  # what lies in _samplers
         self._arguments = (self._tokens, ffi.cast("gollama_run *", self._runs), ffi.cast("gollama_due *", self._due))
 
     def step(self, tokens: Sequence[int], runs: Sequence[int], due: Sequence[int] = (),
@@ -125,9 +131,11 @@ class ContextHandle(Handle):
         Samplers must be pinned. Raises what concerns the whole step, in which case nothing was sampled.
         """
         count = len(samplers)
-        if not 0 < len(tokens) <= self.batch_size or len(runs) > len(self._runs) or count > self.outputs:
-            raise OptionError(f"a step takes 1 to {self.batch_size} tokens (batch_size) of up to {self.sequences} sequences with "
-                              f"{self.outputs} outputs, not {len(tokens)} of {len(runs) // 4} with {count}")
+        if not 0 < len(tokens) <= self.batch_size or len(runs) > len(self._runs):
+            raise OptionError(f"a step takes 1 to {self.batch_size} tokens (batch_size) of up to {self.sequences} sequences, "
+                              f"not {len(tokens)} of {len(runs) // 4}")
+        if count > len(self._bound):
+            self._make_room(count)
         try:
             self._tokens[0 : len(tokens)] = tokens
             self._runs[0 : len(runs)] = runs
@@ -150,6 +158,7 @@ class ContextHandle(Handle):
             self._failures.check()
         step = Step()
         step.words = unpack(result.words, result.n_words) if n_due else []
+        step.failed = result.n_failed
         step.data = unpack(result.bytes, result.n_bytes) if result.n_bytes else b""
         step.logprobs = unpack(result.logprobs, result.n_logprobs) if result.n_logprobs else []
         step.top_tokens = unpack(result.top_tokens, result.n_top) if result.n_top else []

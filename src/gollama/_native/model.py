@@ -128,6 +128,19 @@ class ModelHandle(Handle):
         with self._use_vocabulary():
             return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
 
+    def end_tokens(self) -> list[int]:
+        """Every token that ends a generation."""
+        failures = Failures(library())
+        capacity = 64
+        with self._use_vocabulary():
+            while True:
+                tokens = self._ffi.new("llama_token[]", capacity)
+                count = self._lib.gollama_end_tokens(self._vocab, tokens, capacity, failures.error)
+                failures.check()
+                if count <= capacity:
+                    return list(self._ffi.unpack(tokens, count)) if count else []
+                capacity = count
+
     def token_text(self, token: int) -> str:
         """The token as the vocabulary writes it."""
         with self._use_vocabulary():

@@ -223,10 +223,14 @@ class Batch:
         step = self._device.step(plan.tokens, plan.runs, plan.due, plan.samplers)
         counters.decode_seconds += step.decode_seconds
         counters.sample_seconds += step.sample_seconds
-        for choice, slot, end in plan.parts:
-            if len(slot.tokens) + 1 == len(choice.tokens):
-                slot.tokens.append(choice.tokens[-1])
-            else:
+        if self._steady is not None:
+            for (_, slot, _), token in zip(plan.parts, plan.tokens):
+                slot.tokens.append(token)
+            if not step.logprobs and not step.failed:
+                self._deliver_one_each(plan, step)
+                return
+        else:
+            for choice, slot, end in plan.parts:
                 slot.tokens += choice.tokens[len(slot.tokens) : end]
                 self._after_prompt(choice, slot)
         self._deliver(plan, step)
@@ -238,6 +242,17 @@ class Batch:
         if choice.siblings and len(slot.tokens) == len(choice.tokens):
             self.forks.append(Fork(self._device.save(slot.index), list(slot.tokens), choice.siblings))
             choice.siblings = []
+
+    def _deliver_one_each(self, plan: Plan, step: Step) -> None:
+        """The usual case: everybody gets one token, and nothing else was asked for."""
+        now = time.perf_counter()
+        words, data = step.words, step.data
+        at, byte = 2 * len(plan.owners), 0
+        for choice, _ in plan.owners:
+            end = byte + words[at + 2]
+            self._take_token(choice, words[at], data[byte:end], words[at + 1], 0.0, (), now)
+            at += 3
+            byte = end
 
     def _deliver(self, plan: Plan, step: Step) -> None:
         now = time.perf_counter()
@@ -253,7 +268,6 @@ class Batch:
                     top_at += width
                 logprob = logprobs[number] if width >= 0 else 0.0
                 if scores:
-                    choice.scored += 1
                     choice.request.listener.prompt([(token, data[byte : byte + length], logprob, top)])
                 elif not choice.done:
                     self._take_token(choice, token, data[byte : byte + length], ends, logprob, top, now)

@@ -28,6 +28,7 @@ class Step(Protocol):
     """The results of a step; see _native.Step."""
 
     words: list[int]
+    failed: int
     data: bytes
     logprobs: list[float]
     top_tokens: list[int]

@@ -8,15 +8,21 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from gollama.engine.batch import Batch, refuse
 from gollama.engine.device import Device
+from gollama.engine.prefixes import Prefixes
 from gollama.engine.request import Request
 from gollama.engine.scheduler import Queue
 from gollama.errors import BrokenError, BusyError, CancelledError, ClosedError, GollamaError
 
-IDLE_POLL_SECONDS = 0.05
+POLL_SECONDS = 0.05
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -57,34 +63,36 @@ class Engine:
         self._batch = Batch(device, max_sequences, cache_bytes)
         self._queue = Queue()
         self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._closing = False
-        self._changed = False  # somebody was cancelled
+        self._changed = False  # somebody came or was cancelled
         self._cancelling = False  # the device was told to break off
         self._running: list[Request] = []
+        self._errands: list[tuple[Callable[[Prefixes], Any], Future[Any]]] = []
         _engines.add(self)
 
     # ---- from any thread ----
 
-    def submit(self, request: Request, *, wait: bool = False) -> None:
-        """Take a request. BusyError if the queue is full, unless `wait`; ClosedError. Samplers are closed either way."""
+    def submit(self, request: Request) -> None:
+        """Take a request. BusyError if the queue is full; ClosedError. If it is not taken its samplers are closed."""
         try:
             with self._lock:
-                while len(self._queue) >= self._queue_size and not self._closing:
-                    if not wait:
-                        raise BusyError(f"{len(self._queue)} requests wait already (queue_size): try again later")
-                    self._room.wait(IDLE_POLL_SECONDS)
                 self._require_open()
+                if len(self._queue) >= self._queue_size:
+                    raise BusyError(f"{len(self._queue)} requests wait already (queue_size): try again later")
                 request.submitted = time.perf_counter()
                 self._queue.push(request)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._work, name="gollama-engine", daemon=True)
-                    self._thread.start()
+                self._wake()
         except BaseException:
             for sampler in request.samplers:
                 sampler.close()
             raise
+
+    def _wake(self) -> None:
+        self._changed = True
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="gollama-engine", daemon=True)
+            self._thread.start()
 
     def cancel(self, request: Request) -> None:
         """End a request; its choices finish as cancelled within one micro-batch. Nothing happens if it has ended."""
@@ -121,14 +129,27 @@ class Engine:
     def wait(self) -> None:
         """Wait until there is nothing to do. From the engine's own thread (a listener's) it returns at once."""
         while (thread := self._thread) is not None and thread is not threading.current_thread() and thread.is_alive():
-            thread.join(IDLE_POLL_SECONDS)  # by polling, so that Ctrl-C works
+            thread.join(POLL_SECONDS)  # by polling, so that Ctrl-C works
 
-    def forget(self) -> None:
-        """Empty the prefix cache, as soon as nothing runs."""
-        self.wait()
+    def call(self, function: Callable[[Prefixes], Result]) -> Result:
+        """Have a function called with the prefix cache between two steps, on the engine's thread; what it returns."""
+        errand: Future[Result] = Future()
         with self._lock:
             self._require_open()
-            self._batch.prefixes.forget()
+            self._errands.append((function, errand))
+            self._wake()
+        while not wait([errand], POLL_SECONDS).done:  # by polling, so that Ctrl-C works
+            pass
+        return errand.result()
+
+    def _run_errands(self) -> None:
+        while self._errands:
+            function, errand = self._errands.pop(0)
+            try:
+                self._require_open()
+                errand.set_result(function(self._batch.prefixes))
+            except BaseException as error:
+                errand.set_exception(error)
 
     def stats(self) -> EngineStats:
         """Counts so far; those of a running step are not yet in."""
@@ -163,10 +184,11 @@ class Engine:
     def _take(self) -> bool:
         """Let requests in and out of the batch; False, and this thread's end is noted, if nothing is left to do."""
         batch = self._batch
-        if batch.steady and not (self._changed or batch.timed or self._queue.timed or (len(self._queue) and batch.room())):
+        if batch.steady and not (self._changed or batch.timed or self._queue.timed):
             return True
         now = time.perf_counter()
         leaving, entering = self._choose(now)
+        self._run_errands()
         for request in leaving:
             refuse(request)
         batch.drop_ended(now)
@@ -177,7 +199,7 @@ class Engine:
                 batch.fail(error, entering)
         with self._lock:
             self._running = batch.running()
-            if self._running or len(self._queue):
+            if self._running or len(self._queue) or self._errands:
                 return True
             self._thread = None
             return False
@@ -195,7 +217,6 @@ class Engine:
             entering = [self._queue.pop() for _ in range(min(self._batch.room(), len(self._queue)))]
             # from here on they can be cancelled as running ones
             self._running = [*self._running, *entering]
-            self._room.notify_all()
         return leaving, entering
 
     def _compute(self) -> None:
@@ -230,6 +251,7 @@ class Engine:
             self._batch.end(choice, "error", error)
         for request in waiting:
             refuse(request, None if closed else error)
+        self._run_errands()
 
     # ---- fork and exit ----
 
@@ -237,7 +259,6 @@ class Engine:
         """In a child: the parent's requests are the parent's, and so is a context in the midst of a step."""
         stepping = self._thread is not None
         self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)
         self._thread = None
         self._queue = Queue()
         self._running = []

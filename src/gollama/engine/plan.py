@@ -28,9 +28,10 @@ class Plan:
         """Compute a choice's tokens up to `end`, and sample if those are all."""
         request, start = choice.request, len(slot.tokens)
         row = len(self.tokens)
-        scored = min(end, len(request.tokens) - 1) - start if choice.scored < len(request.tokens) and request.prompt_logprobs >= 0 else 0
-        for index in range(scored):
-            self._due(choice, row + index, request.prompt_logprobs, None, request.tokens[start + index + 1])
+        first = max(start, request.score_from - 1)
+        last_scored = min(end, len(request.tokens) - 1) if request.prompt_logprobs >= 0 else 0
+        for index in range(first, last_scored):
+            self._due(choice, row + index - start, request.prompt_logprobs, None, request.tokens[index + 1])
         samples = end == len(choice.tokens) and choice.limit > choice.count
         if samples:
             last = row + end - start - 1
@@ -38,7 +39,7 @@ class Plan:
             for sibling in choice.siblings:
                 self._due(sibling, last, request.logprobs, sibling.sampler)
         count = end - start + len(draft)
-        self.runs += (slot.index, start, count, count if scored > 0 else int(samples) + len(draft))
+        self.runs += (slot.index, start, count, end - first if first < last_scored else int(samples) + len(draft))
         self.tokens += choice.tokens[start:end]
         self.tokens += draft
         self.parts.append((choice, slot, end))
@@ -61,15 +62,16 @@ def make_plan(choices: Sequence[Choice], device: Device) -> Plan:
     slots = [choice.slot for choice in choices]
     pending = [len(choice.tokens) - len(slot.tokens) for choice, slot in zip(choices, slots) if slot is not None]
     counts = scheduler.plan(pending, device.step_tokens)
-    spare = device.outputs - sum(1 + len(choice.siblings) for choice in choices)
+    spare = device.outputs - len(choices)
     for choice, slot, count in zip(choices, slots, counts):
         if count < 1 or slot is None:
             continue
         start = len(slot.tokens)
         if start < choice.checkpoint:
             count = min(count, choice.checkpoint - start)
-        if choice.request.prompt_logprobs >= 0 and choice.scored < len(choice.request.tokens):
-            count = min(count, max(1, spare))
+        request = choice.request
+        if request.prompt_logprobs >= 0 and start + count >= request.score_from and start < len(request.tokens) - 1:
+            count = min(count, max(1, request.score_from - 1 - start) + max(0, spare))
             spare -= count
         plan.add(choice, slot, start + count)
     return plan

@@ -55,9 +55,9 @@ class Request:
     """One prompt and the choices to generate from it.
 
     `samplers` has one for each choice, all told of the prompt already; the engine closes them. `deadline` is a time of
-    `time.perf_counter`. `logprobs`, `prompt_logprobs`: -1 for none, else how many of the likeliest tokens. `max_tokens` 0
-    computes the prompt only. Without `reuse` no cached prefix serves it. With `shift` a full context is slid along: the first
-    `keep` tokens stay, half of the rest goes.
+    `time.perf_counter`. `logprobs`, `prompt_logprobs`: -1 for none, else how many of the likeliest tokens; the prompt's are
+    told from index `score_from` on. `max_tokens` 0 computes the prompt only. Without `reuse` no cached prefix serves it.
+    With `shift` a full context is slid along: the first `keep` tokens stay, half of the rest goes.
     """
 
     tokens: list[int]
@@ -68,6 +68,7 @@ class Request:
     deadline: float | None = None
     logprobs: int = -1
     prompt_logprobs: int = -1
+    score_from: int = 1
     reuse: bool = True
     shift: bool = False
     keep: int = 0
@@ -81,7 +82,7 @@ class Choice:
     """One sequence in the making. The first of a request leads: the others, its siblings, take over its computed prompt."""
 
     __slots__ = ("accepted", "cached", "checkpoint", "count", "done", "drafted", "first", "index", "last", "limit", "request", "sampler",
-                 "scored", "shifted", "siblings", "slot", "started", "tokens")
+                 "shifted", "siblings", "slot", "started", "tokens")
 
     def __init__(self, request: Request, index: int, limit: int) -> None:
         self.request = request
@@ -93,7 +94,6 @@ class Choice:
         self.cached = 0
         self.drafted = 0
         self.accepted = 0
-        self.scored = 1  # prompt tokens whose probability was told; the first has none
         self.checkpoint = 0  # save the memory when it holds this many tokens
         self.shifted = False
         self.done = False

@@ -1,0 +1,204 @@
+"""What is done with an LLM's prompts, whether a thread or an asyncio task waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gollama.errors import BusyError, ClosedError
+from gollama.generation import Generation, complete
+from gollama.options import SamplingParams
+from gollama.results import Chunk, Completion
+
+if TYPE_CHECKING:
+    from gollama.llm import LLM
+
+# a signal that another thread took does not wake a waiting one, and on Windows none does
+POLL_SECONDS = 0.1
+RETRY_SECONDS = 0.02
+
+Deliver = Callable[[Any], object]
+
+
+class Inbox:
+    """What the engine delivers, for one waiting thread."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._process = os.getpid()
+        self.put = self._queue.put
+
+    def get(self) -> Any:
+        """The next thing. An exception of a signal handler, KeyboardInterrupt above all, comes through within a moment."""
+        while True:
+            try:
+                return self._queue.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                if os.getpid() != self._process:
+                    raise ClosedError("this generation runs in the parent process, which a fork leaves it to") from None
+
+
+class AsyncInbox:
+    """What the engine delivers, for a task of the running event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+
+    def put(self, item: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+    async def get(self) -> Any:
+        return await self._queue.get()
+
+
+class Jobs:
+    """Prompts on their way through the engine. A `with` block, which cancels what has not ended when it is left.
+
+    The one who waits calls `submit`, then `note` with each thing that was delivered, until `done`.
+    """
+
+    def __init__(self, llm: LLM, prompts: Sequence[list[int]], params: SamplingParams, deliver: Deliver, **request: Any) -> None:
+        self._llm, self._prompts, self._request = llm, prompts, request
+        self._generations = [Generation(params, partial(_labelled, deliver, index), whole=True) for index in range(len(prompts))]
+        self._chunks: list[list[Chunk | BaseException]] = [[] for _ in prompts]
+        self._submitted = self._ended = 0
+
+    @property
+    def done(self) -> bool:
+        return self._ended == len(self._prompts)
+
+    def submit(self) -> bool:
+        """Submit what the engine's queue takes; False if it is full and there is nothing of ours to wait for.
+
+        A single prompt that finds it full is a BusyError.
+        """
+        while self._submitted < len(self._prompts):
+            try:
+                self._llm.submit(self._generations[self._submitted], self._prompts[self._submitted], **self._request)
+            except BusyError:
+                if len(self._prompts) == 1:
+                    raise
+                return self._submitted > self._ended
+            self._submitted += 1
+        return True
+
+    def note(self, labelled: tuple[int, Any]) -> None:
+        index, item = labelled
+        if item is None:
+            self._ended += 1
+        else:
+            self._chunks[index].append(item)
+
+    def results(self) -> list[Completion]:
+        return [complete(chunks, generation.prompt_logprobs) for chunks, generation in zip(self._chunks, self._generations)]
+
+    def __enter__(self) -> Jobs:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if not self.done:
+            for generation in self._generations[: self._submitted]:
+                self._llm.withdraw(generation)
+
+
+def _labelled(deliver: Deliver, index: int, item: object) -> None:
+    deliver((index, item))
+
+
+class _Stream:
+    """The chunks of one prompt's answer, as they come. Computing goes on whether they are read or not.
+
+    Leaving it, by `close`, by the end of a `with` block or by forgetting it, ends the generation.
+    """
+
+    def __init__(self, withdraw: Callable[[Generation], None], generation: Generation) -> None:
+        self._withdraw = withdraw
+        self._generation = generation
+        self._done = False
+
+    def _taken(self, item: Any) -> Chunk | None:
+        """A delivered chunk; None at the end."""
+        if isinstance(item, Chunk):
+            return item
+        self._done = True
+        if isinstance(item, BaseException):
+            raise item
+        return None
+
+    def _end(self) -> None:
+        if not self._done:
+            self._done = True
+            self._withdraw(self._generation)
+
+    def __del__(self) -> None:
+        self._end()
+
+
+class Stream(_Stream, Iterator[Chunk]):
+    __doc__ = _Stream.__doc__
+
+    def __init__(self, withdraw: Callable[[Generation], None], generation: Generation, inbox: Inbox) -> None:
+        super().__init__(withdraw, generation)
+        self._inbox = inbox
+
+    def __next__(self) -> Chunk:
+        if self._done:
+            raise StopIteration
+        try:
+            item = self._inbox.get()
+        except BaseException:
+            self._end()
+            raise
+        chunk = self._taken(item)
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        """End the generation, if it has not ended. May be called again, from any thread."""
+        self._end()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._end()
+
+
+class AsyncStream(_Stream, AsyncIterator[Chunk]):
+    __doc__ = _Stream.__doc__
+
+    def __init__(self, withdraw: Callable[[Generation], None], generation: Generation, inbox: AsyncInbox) -> None:
+        super().__init__(withdraw, generation)
+        self._inbox = inbox
+
+    async def __anext__(self) -> Chunk:
+        if self._done:
+            raise StopAsyncIteration
+        try:
+            item = await self._inbox.get()
+        except BaseException:  # the task was cancelled
+            self._end()
+            raise
+        chunk = self._taken(item)
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        """End the generation, if it has not ended. May be called again."""
+        self._end()
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        self._end()
+
+
