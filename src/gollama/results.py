@@ -76,3 +76,14 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     timings: Timings | None = None
+
+
+@dataclass(frozen=True)
+class RerankResult:
+    """How well a document answers a query. `index` is its place in the list that was given.
+
+    `score` is what the model says, higher for better: a logit of any size for most models, a probability for some.
+    """
+
+    index: int
+    score: float
