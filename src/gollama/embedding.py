@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING
 
 from gollama import _native
@@ -44,7 +44,7 @@ class Embedder(Resource):
         if model.vocab_only:
             raise OptionError(f"only the vocabulary of {model.path.name} was loaded; there is nothing to compute with")
         if model._facts["has_encoder"] and model._facts["has_decoder"]:
-            raise NativeError(f"{model.path.name} ({model.architecture}) has an encoder and a decoder, of which llama.cpp gives no embeddings")
+            raise NativeError(f"{model.path.name} ({model.architecture}) has an encoder and a decoder: llama.cpp gives no embeddings of it")
         self.model = model
         self.options = options = options or LoadOptions()
         threads = options.threads or usable_cores()
@@ -104,7 +104,7 @@ class Embedder(Resource):
             raise OptionError(f"the pooling is {self.pooling!r}: make the Embedder with pooling='none' for the vectors of tokens")
         inputs = self._inputs(texts, truncate)
         rows = self._compute(inputs, normalize)
-        return [rows[start : start + len(tokens)] for start, tokens in zip(_running_sums(map(len, inputs)), inputs, strict=False)]
+        return [rows[start : start + len(tokens)] for start, tokens in zip(itertools.accumulate(map(len, inputs), initial=0), inputs, strict=False)]
 
     def rerank(self, query: str, documents: Sequence[str], *, top_n: int | None = None) -> list[RerankResult]:
         """The documents by how well they answer the query, best first; the `top_n` best if given.
@@ -116,7 +116,7 @@ class Embedder(Resource):
             hint = ("it has a rank head: make the Embedder with pooling='rank'" if self._handle.rank_head
                     else "it has no rank head and was not made for it")
             raise NativeError(f"{self.model.path.name} cannot rerank with pooling {self.pooling!r}; {hint}")
-        if top_n is not None and (isinstance(top_n, bool) or not isinstance(top_n, Integral) or top_n < 1):
+        if top_n is not None and (not hasattr(top_n, "__index__") or top_n < 1):
             raise OptionError(f"top_n must be a whole number of at least 1, not {top_n!r}")
         if isinstance(documents, (str, bytes, Mapping)) or not isinstance(documents, Iterable):
             raise TextError(f"the documents must be a list of str, not {type(documents).__name__}")
@@ -129,7 +129,7 @@ class Embedder(Resource):
             inputs.append(self._fitting(self._pairs.tokens(query, document), f"{name} with the query", None))
         scores = self._compute(inputs, normalize=False)[:, 0].tolist()
         results = [RerankResult(index, score) for index, score in enumerate(scores)]
-        return sorted(results, key=lambda result: -result.score)[: len(results) if top_n is None else int(top_n)]
+        return sorted(results, key=lambda result: -result.score)[:top_n]
 
     def cancel(self) -> None:
         """From any thread: end the running call with CancelledError. Nothing if none is running."""
@@ -177,7 +177,7 @@ class Embedder(Resource):
         import numpy
 
         lengths = [len(tokens) for tokens in inputs]
-        tokens = numpy.fromiter((token for tokens in inputs for token in tokens), numpy.int32, sum(lengths))
+        tokens = numpy.fromiter(itertools.chain.from_iterable(inputs), numpy.int32, sum(lengths))
         by_token = self.pooling == "none"
         output = numpy.zeros((len(tokens) if by_token else len(inputs), self.dimension), numpy.float32)
         room = min(_power_of_two(max(lengths, default=1)), self._limit)
@@ -189,7 +189,7 @@ class Embedder(Resource):
         handle = self._handle
         batch: list[_native.Piece] = []
         used = 0
-        for index, (offset, length) in enumerate(zip(_running_sums(lengths), lengths, strict=False)):
+        for index, (offset, length) in enumerate(zip(itertools.accumulate(lengths, initial=0), lengths, strict=False)):
             if batch and (used + length > self._batch_size or len(batch) == handle.sequences):
                 yield batch
                 batch, used = [], 0
@@ -203,15 +203,6 @@ class Embedder(Resource):
                     batch, used = [], 0
         if batch:
             yield batch
-
-
-def _running_sums(lengths: Iterable[int]) -> Iterator[int]:
-    """0, then the sum of all so far."""
-    total = 0
-    yield total
-    for length in lengths:
-        total += length
-        yield total
 
 
 def _power_of_two(least: int) -> int:

@@ -89,8 +89,10 @@ struct gollama_embedder {
 
     void make(int32_t tokens) {
         llama_free(context);
-        params.n_ctx    = static_cast<uint32_t>(tokens);
-        params.n_batch  = static_cast<uint32_t>(whole ? tokens : micro_batch);
+        // llama.cpp tries a batch of all sequences with equally many tokens, and asserts where that does not come out even
+        const auto even = [&](int64_t count) { return static_cast<uint32_t>((count + sequences - 1) / sequences * sequences); };
+        params.n_ctx    = even(tokens);
+        params.n_batch  = even(whole ? tokens : micro_batch);
         params.n_ubatch = params.n_batch;
         context         = llama_init_from_model(model, params);
         if (!context) {
