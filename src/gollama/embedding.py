@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from gollama import _native
@@ -81,7 +81,7 @@ class Embedder(Resource):
 
     # ---- what it does ----
 
-    def embed(self, texts: str | Sequence[str | Sequence[int]], *, normalize: bool = True, truncate: bool = False) -> numpy.ndarray:
+    def embed(self, texts: str | Iterable[str | Iterable[int]], *, normalize: bool = True, truncate: bool = False) -> numpy.ndarray:
         """The vectors of texts, or of lists of token ids: float32 of shape (n, dimension), in the order given.
 
         A single str is a list of one. `normalize` scales each vector to length 1. Texts get the special tokens that the
@@ -97,16 +97,17 @@ class Embedder(Resource):
             raise OptionError("with pooling 'rank' the model gives scores, not vectors: call rerank, or give another pooling")
         return self._compute(self._inputs(texts, truncate), normalize)
 
-    def embed_tokens(self, texts: str | Sequence[str | Sequence[int]], *, normalize: bool = True,
+    def embed_tokens(self, texts: str | Iterable[str | Iterable[int]], *, normalize: bool = True,
                      truncate: bool = False) -> list[numpy.ndarray]:
         """The vectors of every token of each text: float32 of shape (tokens, dimension). As `embed`; needs pooling "none"."""
         if self.pooling != "none":
             raise OptionError(f"the pooling is {self.pooling!r}: make the Embedder with pooling='none' for the vectors of tokens")
         inputs = self._inputs(texts, truncate)
         rows = self._compute(inputs, normalize)
-        return [rows[start : start + len(tokens)] for start, tokens in zip(itertools.accumulate(map(len, inputs), initial=0), inputs, strict=False)]
+        ends = itertools.accumulate(map(len, inputs))
+        return [rows[end - len(tokens) : end] for end, tokens in zip(ends, inputs, strict=True)]
 
-    def rerank(self, query: str, documents: Sequence[str], *, top_n: int | None = None) -> list[RerankResult]:
+    def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None) -> list[RerankResult]:
         """The documents by how well they answer the query, best first; the `top_n` best if given.
 
         Needs a reranking model: NativeError for another. TextError and ContextOverflowError (for a query and document of
@@ -137,14 +138,14 @@ class Embedder(Resource):
 
     # ---- inside ----
 
-    def _inputs(self, texts: str | Sequence[str | Sequence[int]], truncate: bool) -> list[list[int]]:
+    def _inputs(self, texts: str | Iterable[str | Iterable[int]], truncate: bool) -> list[list[int]]:
         if isinstance(texts, str):
             texts = [texts]
         if isinstance(texts, (bytes, Mapping)) or not isinstance(texts, Iterable):
             raise TextError(f"the texts must be a str or a list, not {type(texts).__name__}")
         return [self._input(text, f"texts[{index}]", truncate) for index, text in enumerate(texts)]
 
-    def _input(self, text: str | Sequence[int], name: str, truncate: bool) -> list[int]:
+    def _input(self, text: str | Iterable[int], name: str, truncate: bool) -> list[int]:
         if isinstance(text, str):
             _native.utf8(text, name)
             tokens = self.model.tokenize(text)

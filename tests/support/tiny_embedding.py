@@ -17,6 +17,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"▁{word}" for word in ("the", "sky", "is", "blue", "cat", "sleeps")),
                *(f"▁{letter}" for letter in LETTERS), *LETTERS)
 EPSILON = 1e-12
+CONTEXT = 700  # of the miniature that most tests use
 RERANK_TEMPLATE = "<s>the query {query} a text {document}</s>"
 
 
