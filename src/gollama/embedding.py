@@ -27,7 +27,8 @@ class Embedder(Resource):
     `pooling` says how the vectors of a text's tokens become one: "mean", "cls" (the first token's), "last", "none" (they
     stay as they are, for `embed_tokens`), "rank" (a score, for `rerank`), or "auto", which is the model's own.
     Of `options`, `batch_size` has no meaning here: a batch is at most `micro_batch_size` tokens, or one longer text.
-    Memory is made for the longest text seen so far, up to `context_size`.
+    Memory is made for the longest text seen so far, up to `context_size`. llama.cpp computes the logits of models that
+    continue text along with it, which takes up to 8 bytes for every token of the vocabulary times `micro_batch_size`.
 
     One thread at a time: a second one gets BusyError, except in `cancel`. Other errors: OptionError, NativeError for a
     model that cannot do it, OutOfMemoryError.

@@ -50,6 +50,15 @@ def test_several_labels_are_read_within_their_buffer(tmp_path: Path) -> None:
             assert abs(scores[index] - NumpyBert(path).scores(pair(model, "sky", document))[0]) < 0.01
 
 
+def test_a_head_without_its_last_layer_is_read_at_the_right_place(tmp_path: Path) -> None:
+    """llama.cpp reads the scores of several sequences one float apart, where they lie a whole vector apart."""
+    path = tiny_embedding.write_bert(tmp_path / "short.gguf", pooling=gguf.PoolingType.RANK, head=True, head_output=False)
+    with Model(path) as model, Embedder(model) as embedder:
+        for result in embedder.rerank("sky", DOCUMENTS):
+            expected = NumpyBert(path).scores(pair(model, "sky", DOCUMENTS[result.index]))[0]
+            assert abs(result.score - expected) < 0.01
+
+
 def test_a_causal_reranker_gives_the_same_scores_in_parts(qwen: Model) -> None:
     documents = ["blue " * 60, "the", "a cat"]
     with Embedder(qwen, LoadOptions(threads=2, micro_batch_size=16)) as parts, Embedder(qwen, LoadOptions(threads=2)) as whole:

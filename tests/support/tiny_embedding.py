@@ -22,8 +22,8 @@ RERANK_TEMPLATE = "<s>the query {query} a text {document}</s>"
 
 
 def write_bert(path: Path, *, pooling: gguf.PoolingType | None = gguf.PoolingType.MEAN, context: int = 64, width: int = 32, layers: int = 2,
-               labels: Sequence[str] = (), head: bool = False, eos: bool = False) -> Path:
-    """A miniature BERT. `head` adds what scores a pair; `eos` has its inputs end with an EOS, which is [SEP]."""
+               labels: Sequence[str] = (), head: bool = False, head_output: bool = True, eos: bool = False) -> Path:
+    """A miniature BERT. `head` adds what scores a pair, without its last layer if not `head_output`; `eos` has its inputs end with an EOS, which is [SEP]."""
     random = numpy.random.default_rng(3)
     writer = gguf.GGUFWriter(path, "bert")
     writer.add_context_length(context)
@@ -64,6 +64,7 @@ def write_bert(path: Path, *, pooling: gguf.PoolingType | None = gguf.PoolingTyp
         norm(f"blk.{layer}.layer_output_norm")
     if head:
         linear("cls", width, width)
+    if head and head_output:
         linear("cls.output", len(labels) or 1, width)
     tiny._finish(writer)
     return path
@@ -145,8 +146,9 @@ class NumpyBert:
         return numpy.asarray(state)
 
     def scores(self, tokens: Sequence[int]) -> numpy.ndarray:
-        """What the rank head says: (labels,)."""
-        return numpy.asarray(self._linear(numpy.tanh(self._linear(self.hidden(tokens)[0], "cls")), "cls.output"))
+        """What the rank head says: (labels,), or (width,) without its last layer."""
+        state = numpy.tanh(self._linear(self.hidden(tokens)[0], "cls"))
+        return numpy.asarray(self._linear(state, "cls.output") if "cls.output.weight" in self.weights else state)
 
     def _linear(self, state: Any, name: str) -> Any:
         return state @ self.weights[f"{name}.weight"].T + self.weights[f"{name}.bias"]
