@@ -23,7 +23,10 @@ RERANK_TEMPLATE = "<s>the query {query} a text {document}</s>"
 
 def write_bert(path: Path, *, pooling: gguf.PoolingType | None = gguf.PoolingType.MEAN, context: int = 64, width: int = 32, layers: int = 2,
                labels: Sequence[str] = (), head: bool = False, head_output: bool = True, eos: bool = False) -> Path:
-    """A miniature BERT. `head` adds what scores a pair, without its last layer if not `head_output`; `eos` has its inputs end with an EOS, which is [SEP]."""
+    """A miniature BERT.
+
+    `head` adds what scores a pair, without its last layer if not `head_output`; `eos` has inputs end with an EOS, which is [SEP].
+    """
     random = numpy.random.default_rng(3)
     writer = gguf.GGUFWriter(path, "bert")
     writer.add_context_length(context)
