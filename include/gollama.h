@@ -86,6 +86,7 @@ typedef struct gollama_model_facts {
     bool     is_diffusion;
     bool     add_bos;
     bool     add_eos;
+    bool     add_sep;
 } gollama_model_facts;
 
 GOLLAMA_API bool gollama_model_describe(const struct llama_model * model, gollama_model_facts * facts, gollama_error * error);
@@ -237,6 +238,44 @@ GOLLAMA_API int64_t gollama_sequence_save(
 GOLLAMA_API bool gollama_sequence_load(
         struct gollama_context * context, int32_t sequence, const uint8_t * data, int64_t size,
         int32_t n_sequences, int64_t n_partial, gollama_error * error);
+
+/* ---- embeddings -------------------------------------------------------------------------------------------- */
+
+struct gollama_embedder;
+
+typedef struct gollama_embedder_facts {
+    int32_t width;     /* floats of one result */
+    int32_t pooling;   /* enum llama_pooling_type, as it is used */
+    int32_t sequences; /* most pieces in one call */
+    int32_t capacity;  /* longest input for which there is memory now */
+    bool    whole;     /* attention goes both ways: an input must come in one piece */
+    bool    rank_head; /* the model can score a pair of texts */
+} gollama_embedder_facts;
+
+/* A part of an input, or all of it. */
+typedef struct gollama_piece {
+    const llama_token * tokens;
+    int32_t             count;
+    int32_t             position; /* of the first token; not 0: goes on behind the last call's piece, and is alone in its call */
+    int32_t             total;    /* tokens of the whole input */
+    float *             output;   /* the input's `width` floats, 0 before its first piece; with pooling none `count` times `width` */
+} gollama_piece;
+
+/* Of `params`, n_ubatch is the most tokens computed at once, as long as no single input has more; n_ctx, n_batch and
+ * n_seq_max are chosen here. */
+GOLLAMA_API struct gollama_embedder * gollama_embedder_new(
+        struct llama_model * model, struct llama_context_params params, gollama_error * error);
+GOLLAMA_API void gollama_embedder_free    (struct gollama_embedder * embedder);
+GOLLAMA_API void gollama_embedder_describe(const struct gollama_embedder * embedder, gollama_embedder_facts * facts);
+/* Have memory for inputs of so many tokens. What was made for shorter ones is freed first. */
+GOLLAMA_API bool gollama_embedder_reserve (struct gollama_embedder * embedder, int32_t capacity, gollama_error * error);
+/* Compute pieces of different inputs together. An input's output is whole after its last piece, and only then scaled to
+ * length 1 where `normalize` is set. */
+GOLLAMA_API bool gollama_embedder_compute (
+        struct gollama_embedder * embedder, const gollama_piece * pieces, int32_t count, bool normalize, gollama_error * error);
+/* As for contexts. */
+GOLLAMA_API void gollama_embedder_cancel  (struct gollama_embedder * embedder);
+GOLLAMA_API void gollama_embedder_resume  (struct gollama_embedder * embedder);
 
 /* ---- chat -------------------------------------------------------------------------------------------------- */
 

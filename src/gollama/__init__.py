@@ -9,6 +9,7 @@ llama.cpp's log goes to the logger `gollama`.
 """
 
 from gollama.context import Context
+from gollama.embedding import Embedder
 from gollama.errors import (
     BrokenError,
     BusyError,
@@ -31,7 +32,7 @@ from gollama.errors import (
 from gollama.llm import LLM
 from gollama.model import Model
 from gollama.options import LoadOptions, SamplingParams
-from gollama.results import Chunk, Completion, Timings, Usage
+from gollama.results import Chunk, Completion, RerankResult, Timings, Usage
 from gollama.sampler import Sampler
 from gollama.version import VersionInfo, __version__, version_info
 
@@ -47,6 +48,7 @@ __all__ = [
     "Context",
     "ContextOverflowError",
     "DownloadError",
+    "Embedder",
     "GollamaError",
     "GrammarError",
     "InvalidModelError",
@@ -57,6 +59,7 @@ __all__ = [
     "NativeError",
     "OptionError",
     "OutOfMemoryError",
+    "RerankResult",
     "Sampler",
     "SamplingParams",
     "TextError",

@@ -7,21 +7,26 @@ import os
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gollama.errors import BusyError, ClosedError
 from gollama.generation import Generation, complete
 from gollama.options import SamplingParams
 from gollama.results import Chunk, Completion
 
-if TYPE_CHECKING:
-    from gollama.llm import LLM
-
 # a signal that another thread took does not wake a waiting one, and on Windows none does
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 0.02
 
 Deliver = Callable[[Any], object]
+
+
+class Submitter(Protocol):
+    """Whoever hands generations to an engine: an LLM."""
+
+    def submit(self, generation: Generation, tokens: list[int], **request: Any) -> None: ...
+
+    def withdraw(self, generation: Generation) -> None: ...
 
 
 class Inbox:
@@ -63,7 +68,7 @@ class Jobs:
     The one who waits calls `submit`, then `note` with each thing that was delivered, until `done`.
     """
 
-    def __init__(self, llm: LLM, prompts: Sequence[list[int]], params: SamplingParams, deliver: Deliver, **request: Any) -> None:
+    def __init__(self, llm: Submitter, prompts: Sequence[list[int]], params: SamplingParams, deliver: Deliver, **request: Any) -> None:
         self._llm, self._prompts, self._request = llm, prompts, request
         self._generations = [Generation(params, partial(_labelled, deliver, index), whole=True) for index in range(len(prompts))]
         self._chunks: list[list[Chunk | BaseException]] = [[] for _ in prompts]

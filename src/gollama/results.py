@@ -102,3 +102,14 @@ class Chunk:
     timings: Timings | None = None
     index: int = 0
     logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(frozen=True)
+class RerankResult:
+    """How well a document answers a query. `index` is its place in the list that was given.
+
+    `score` is what the model says, higher for better: a logit of any size for most models, a probability for some.
+    """
+
+    index: int
+    score: float

@@ -56,6 +56,7 @@ bool gollama_model_describe(const llama_model * model, gollama_model_facts * fac
         facts->n_vocab            = llama_vocab_n_tokens(vocab);
         facts->add_bos            = llama_vocab_get_add_bos(vocab);
         facts->add_eos            = llama_vocab_get_add_eos(vocab);
+        facts->add_sep            = llama_vocab_get_add_sep(vocab);
         facts->n_layer            = llama_model_n_layer(model);
         if (facts->n_layer > 0) {  // the per-layer sizes assert that there are layers
             facts->n_params     = llama_model_n_params(model);

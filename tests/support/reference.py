@@ -1,10 +1,13 @@
-"""llama.cpp's own tool for greedy text, `llama-completion`, built from the pinned source against the package's libraries.
+"""llama.cpp's own tools, built from the pinned source against the package's libraries.
 
-What it runs:  llama-completion -m MODEL -p PROMPT -n COUNT --temp 0 -t 2 -no-cnv --no-display-prompt
+What they run:
+    llama-completion -m MODEL -p PROMPT -n COUNT --temp 0 -t 2 -no-cnv --no-display-prompt
+    llama-embedding -m MODEL -p "ONE<#sep#>TWO" --embd-separator "<#sep#>" --embd-output-format array -c 512 -t 2 [--pooling NAME]
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -13,11 +16,20 @@ import gollama
 
 def build(source: Path, folder: Path) -> Path:
     """Compile tools/completion into `folder`."""
+    return _compile(source, folder, "llama-completion", ("tools/completion/completion.cpp", "tools/completion/main.cpp"))
+
+
+def build_embedding(source: Path, folder: Path) -> Path:
+    """Compile examples/embedding into `folder`."""
+    return _compile(source, folder, "llama-embedding", ("examples/embedding/embedding.cpp",))
+
+
+def _compile(source: Path, folder: Path, name: str, files: tuple[str, ...]) -> Path:
     libraries = Path(gollama.__file__).parent / "lib"
     release = gollama.version_info().llama_cpp
-    program = folder / "llama-completion"
+    program = folder / name
     includes = [f"-I{source / part}" for part in ("include", "ggml/include", "common", "vendor")]
-    sources = [str(source / "tools" / "completion" / name) for name in ("completion.cpp", "main.cpp")]
+    sources = [str(source / file) for file in files]
     names = ("libllama-common.so", f"libllama.{release}.so", f"libggml.{release}.so", "libggml-base.so")
     linked = [*(str(libraries / name) for name in names), f"-Wl,-rpath,{libraries}"]
     subprocess.run(["c++", "-std=c++17", "-O1", "-w", *includes, *sources, *linked, "-o", str(program)], check=True)
@@ -33,3 +45,11 @@ def greedy(program: Path, model: Path, prompt: str, count: int) -> str:
     result = subprocess.run([str(program), "-m", str(model), "-p", prompt, "-n", str(count), *options],
                             capture_output=True, check=True, cwd=program.parent, stdin=subprocess.DEVNULL)
     return result.stdout.decode(errors="replace")
+
+
+def embeddings(program: Path, model: Path, texts: list[str], *options: str) -> list[list[float]]:
+    """The tool's vectors of the texts, scaled to length 1."""
+    given = ["-p", "<#sep#>".join(texts), "--embd-separator", "<#sep#>", "--embd-output-format", "array", "-c", "512", "-t", "2", *options]
+    result = subprocess.run([str(program), "-m", str(model), *given], capture_output=True, check=True, cwd=program.parent,
+                            stdin=subprocess.DEVNULL)
+    return [list(map(float, vector)) for vector in json.loads(result.stdout)]

@@ -5,6 +5,7 @@
 
 from gollama._native.chat import ChatTemplatesHandle
 from gollama._native.context import ContextFields, ContextHandle, Sampled, State, Step
+from gollama._native.embedding import EmbedderFields, EmbedderHandle, Piece
 from gollama._native.handles import Handle
 from gollama._native.library import Library, build, library
 from gollama._native.model import LoadFields, ModelHandle
@@ -15,10 +16,13 @@ __all__ = [
     "ChatTemplatesHandle",
     "ContextFields",
     "ContextHandle",
+    "EmbedderFields",
+    "EmbedderHandle",
     "Handle",
     "Library",
     "LoadFields",
     "ModelHandle",
+    "Piece",
     "Sampled",
     "SamplerHandle",
     "State",
