@@ -217,6 +217,35 @@ GOLLAMA_API bool gollama_step(
 /* Why the due of this index failed in the last step. */
 GOLLAMA_API const char * gollama_outcome_message(const struct gollama_context * context, int32_t index);
 
+/* ---- speculation ------------------------------------------------------------------------------------------- */
+
+/* Drafts of what comes next on several tracks, each one text in the making, by llama.cpp's common layer. */
+struct gollama_speculator;
+
+/* With a draft model (whose context has `n_tracks` sequences) by that; with NULL by what followed the last `n_match` tokens
+ * when they came before. A draft has at most `n_max` tokens. The target context must outlive it. */
+GOLLAMA_API struct gollama_speculator * gollama_speculator_new(
+        struct gollama_context * target, struct llama_model * draft_model, struct llama_context_params draft_params,
+        int32_t n_tracks, int32_t n_match, int32_t n_max, gollama_error * error);
+GOLLAMA_API void gollama_speculator_free(struct gollama_speculator * speculator);
+
+typedef struct gollama_draft {
+    int32_t track;
+    int32_t restart; /* not 0: the track begins anew with the new tokens */
+    int32_t n_new;   /* tokens that the track got since it was asked last */
+    int32_t n_max;   /* most tokens wanted now */
+
+    int32_t n_drafted; /* result */
+} gollama_draft;
+
+/* Draft for all at once; `new_tokens` and `drafted` hold the tokens of one behind those of the other. */
+GOLLAMA_API bool gollama_speculator_draft(
+        struct gollama_speculator * speculator, gollama_draft * drafts, int32_t n_drafts, const llama_token * new_tokens,
+        llama_token * drafted, int32_t capacity, gollama_error * error);
+/* How many of a track's last draft came true. */
+GOLLAMA_API bool gollama_speculator_accept(
+        struct gollama_speculator * speculator, int32_t track, int32_t n_accepted, gollama_error * error);
+
 /* ---- sequences in a context's memory ------------------------------------------------------------------------- */
 
 /* First and last position held; -1 if there are none. */

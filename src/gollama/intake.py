@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gollama import models
 from gollama._memory import available_memory
 from gollama.chat import ChatFormatter, Message
 from gollama.engine import ContextDevice, Engine, Request, sampler_handle
@@ -24,12 +25,33 @@ class Intake:
 
     def __init__(self, model: Model, options: LoadOptions) -> None:
         self.model = model
-        self._device = ContextDevice(model, options) if model.is_generative else None
+        self._draft_model: Model | None = None
+        self._device = self._make_device(options) if model.is_generative else None
         self._engine = None if self._device is None else Engine(
             self._device, max_sequences=_affordable_sequences(model, options, self._device.context_size),
             queue_size=options.queue_size, cache_bytes=options.prefix_cache * 2**20)
         self._formatter: ChatFormatter | None = None
         self._formatting = threading.Lock()
+
+    def _make_device(self, options: LoadOptions) -> ContextDevice:
+        if options.speculative is None:
+            return ContextDevice(self.model, options)
+        if self.model.is_recurrent or self.model.is_hybrid:
+            raise OptionError(f"{self.model.architecture} models cannot take back what was guessed wrong: load without speculative")
+        if options.speculative != "ngram":
+            self._draft_model = Model(models.resolve(options.speculative), options)
+        try:
+            if self._draft_model is not None and (not self._draft_model.is_generative or self._draft_model.is_recurrent
+                                                  or self._draft_model.is_hybrid):
+                raise OptionError(f"{self._draft_model.path.name} ({self._draft_model.architecture}) cannot draft")
+            return ContextDevice(self.model, options, self._draft_model)
+        except BaseException:
+            self._close_draft_model()
+            raise
+
+    def _close_draft_model(self) -> None:
+        if self._draft_model is not None:
+            self._draft_model.close()
 
     @property
     def engine(self) -> Engine:
@@ -53,6 +75,9 @@ class Intake:
     def close(self) -> None:
         if self._engine is not None:
             self._engine.close()
+        if self._device is not None:
+            self._device.close()
+        self._close_draft_model()
 
     def cancel(self) -> None:
         if self._engine is not None:

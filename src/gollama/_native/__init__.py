@@ -10,12 +10,14 @@ from gollama._native.handles import Handle
 from gollama._native.library import Library, build, library
 from gollama._native.model import LoadFields, ModelHandle
 from gollama._native.sampler import SamplerHandle, sampling_defaults
+from gollama._native.speculator import DraftRequest, SpeculatorHandle
 from gollama._native.text import utf8
 
 __all__ = [
     "ChatTemplatesHandle",
     "ContextFields",
     "ContextHandle",
+    "DraftRequest",
     "EmbedderFields",
     "EmbedderHandle",
     "Handle",
@@ -25,6 +27,7 @@ __all__ = [
     "Piece",
     "Sampled",
     "SamplerHandle",
+    "SpeculatorHandle",
     "State",
     "Step",
     "build",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gollama.engine.device import Device, Step
+from gollama.engine.drafts import Drafts
 from gollama.engine.plan import Plan, make_plan
 from gollama.engine.prefixes import Prefixes, Slot
 from gollama.engine.request import Choice, EndReason, Request
@@ -57,6 +58,7 @@ class Batch:
         self.forks: list[Fork] = []
         self.timed = False  # somebody has a deadline
         self.counters = Counters()
+        self._drafts = None if device.speculator is None else Drafts(device)
         self._steady: Plan | None = None  # the last step's, if the next can be the same
 
     # ---- who is in ----
@@ -213,8 +215,8 @@ class Batch:
                     self._shift(choice, choice.slot)
                 except NativeError as error:
                     self.end(choice, "error", error)
-        plan = make_plan(self.active, self._device)
-        if len(plan.tokens) == len(self.active) == len(plan.owners) and all(choice.count for choice in self.active):
+        plan = make_plan(self.active, self._device, self._drafts)
+        if self._drafts is None and len(plan.tokens) == len(self.active) == len(plan.owners) and all(choice.count for choice in self.active):
             self._steady = plan  # everybody decodes
         return plan
 
@@ -233,7 +235,23 @@ class Batch:
             for choice, slot, end in plan.parts:
                 slot.tokens += choice.tokens[len(slot.tokens) : end]
                 self._after_prompt(choice, slot)
+        for index, (choice, scores) in enumerate(plan.owners):
+            if choice in plan.drafts and not scores:
+                self._take_draft(choice, plan.drafts[choice], max(0, step.words[2 * index + 1] - 1))
         self._deliver(plan, step)
+
+    def _take_draft(self, choice: Choice, draft: list[int], accepted: int) -> None:
+        """Of a draft the memory keeps what came true."""
+        slot = choice.slot
+        assert slot is not None and self._drafts is not None
+        slot.tokens += draft[:accepted]
+        if accepted < len(draft):
+            self.prefixes.cut_back(slot)
+        choice.drafted += len(draft)
+        choice.accepted += accepted
+        self.counters.drafted_tokens += len(draft)
+        self.counters.accepted_tokens += accepted
+        self._drafts.accepted(choice, accepted)
 
     def _after_prompt(self, choice: Choice, slot: Slot) -> None:
         """Keep what others can use of a prompt's memory before its own answer changes it."""
@@ -306,6 +324,8 @@ class Batch:
         del slot.tokens[keep : keep + discard]
         del choice.tokens[keep : keep + discard]
         choice.shifted = True
+        if self._drafts is not None:
+            self._drafts.shifted(choice)
 
     # ---- when a step fails ----
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gollama import _native
+from gollama._threads import usable_cores
 from gollama.context import Context
 from gollama.engine.request import Sampler
 
@@ -78,11 +79,22 @@ class Device(Protocol):
     def abandon(self) -> None:
         """In a forked child: leave the memory as it was in the parent's hands, and begin anew."""
 
+    @property
+    def speculator(self) -> object:
+        """Another one when the device was made anew; None: no speculation."""
+
+    def draft(self, requests: Sequence[tuple[int, bool, Sequence[int], int]]) -> list[list[int]]:
+        """A draft for each request, which is a track, whether it begins anew, its new tokens, and how many are wanted."""
+
+    def accept(self, track: int, count: int) -> None:
+        """How many tokens of the track's last draft came true."""
+
 
 class ContextDevice:
     """A device over a gollama context, which is made anew when more sequences are needed."""
 
-    def __init__(self, model: Model, options: LoadOptions) -> None:
+    def __init__(self, model: Model, options: LoadOptions, draft_model: Model | None = None) -> None:
+        self._draft_model = draft_model
         self._model, self._options = model, options
         self._abandoned: list[Context] = []
         self.recurrent = model.is_recurrent or model.is_hybrid
@@ -95,6 +107,7 @@ class ContextDevice:
         self.sequences = handle.sequences
         self.outputs = handle.outputs
         self.context_size = self.context.context_size
+        self.speculator = self._make_speculator()
         self.step_tokens = min(handle.batch_size, handle.micro_batch_size)
         self.step = handle.step
         self.failure = handle.failure
@@ -103,6 +116,23 @@ class ContextDevice:
         self.save = handle.save
         self.load = handle.load
         self.shift = handle.shift
+
+    def _make_speculator(self) -> _native.SpeculatorHandle | None:
+        options = self._options
+        if options.speculative is None:
+            return None
+        draft_model = self._draft_model
+        return _native.SpeculatorHandle(
+            self._handle, None if draft_model is None else draft_model._handle, match=options.speculative_match,
+            most=options.speculative_tokens, threads=options.threads or usable_cores())
+
+    def draft(self, requests: Sequence[tuple[int, bool, Sequence[int], int]]) -> list[list[int]]:
+        assert self.speculator is not None
+        return self.speculator.draft([_native.DraftRequest(*request) for request in requests])
+
+    def accept(self, track: int, count: int) -> None:
+        assert self.speculator is not None
+        self.speculator.accept(track, count)
 
     @property
     def closed(self) -> bool:
