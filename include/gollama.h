@@ -190,24 +190,30 @@ typedef struct gollama_due {
     llama_token token;      /* where there is no sampler: nothing is sampled, and this one's probability wanted */
 } gollama_due;
 
-/* What a step gives; the pointers are valid until the context's next step. */
+/* What a step gives; the pointers are valid until the context's next step.
+ *
+ * All numbers lie in `words`, so that one copy takes them: GOLLAMA_RESULT_WORDS of them in the order of the enum; behind them
+ * two for each due, its enum gollama_code (a failure concerns this one only, see gollama_outcome_message) and the number of
+ * its tokens; behind those three for each token, in the order of the due: the token, whether it ends the generation, and the
+ * length of its text, 0 for a control token. */
 typedef struct gollama_result {
-    /* Two words for each due: its enum gollama_code, where a failure concerns this one only (see gollama_outcome_message),
-     * and the number of its tokens. Behind them three for each token, in the order of the due: the token, whether it ends
-     * the generation, and the length of its text, 0 for a control token. */
     const int32_t *     words;
+    int32_t             n_words;
     const char *        bytes;        /* the texts, one behind the other */
     const float *       logprobs;     /* of each token: natural logarithm, before any sampler; 0 if it was not asked for */
     const llama_token * top_tokens;   /* of each token the min(n_logprobs, n_vocab) likeliest, best first */
     const float *       top_logprobs;
-    int32_t             n_words;
-    int32_t             n_failed;     /* how many of the due have another code than GOLLAMA_OK */
-    int32_t             n_bytes;
-    int32_t             n_logprobs;   /* 0 if none were asked for */
-    int32_t             n_top;
-    int64_t             decode_microseconds;
-    int64_t             sample_microseconds;
 } gollama_result;
+
+enum gollama_result_word {
+    GOLLAMA_RESULT_N_FAILED,
+    GOLLAMA_RESULT_N_BYTES,
+    GOLLAMA_RESULT_N_LOGPROBS, /* 0 if none were asked for */
+    GOLLAMA_RESULT_N_TOP,
+    GOLLAMA_RESULT_DECODE_MICROSECONDS,
+    GOLLAMA_RESULT_SAMPLE_MICROSECONDS,
+    GOLLAMA_RESULT_WORDS,
+};
 
 /* The hot loop's one call: decode the runs, then sample, accept and render what is due. False if nothing was computed. */
 GOLLAMA_API bool gollama_step(

@@ -58,6 +58,7 @@ class Batch:
         self.forks: list[Fork] = []
         self.timed = False  # somebody has a deadline
         self.counters = Counters()
+        self._now = 0.0  # when the last step was done
         self._drafts = None if device.speculator is None else Drafts(device)
         self._steady: Plan | None = None  # the last step's, if the next can be the same
 
@@ -118,6 +119,8 @@ class Batch:
         leader = choices[0]
         for choice in choices:
             choice.started = now
+            if request.shift:
+                choice.until = min(choice.limit, self._device.context_size + 1 - len(choice.tokens))
             choice.sampler.pin()
         leader.siblings = choices[1:]
         if request.prompt_logprobs >= 0 or not request.reuse:  # needs all of the prompt computed
@@ -163,6 +166,7 @@ class Batch:
             return
         self._steady = None
         choice.done = True
+        choice.last = self._now if choice.first else 0.0
         if choice.slot is not None:
             self._leave(choice, choice.slot)
         for fork in self.forks:
@@ -263,17 +267,17 @@ class Batch:
 
     def _deliver_one_each(self, plan: Plan, step: Step) -> None:
         """The usual case: everybody gets one token, and nothing else was asked for."""
-        now = time.perf_counter()
         words, data = step.words, step.data
         at, byte = 2 * len(plan.owners), 0
-        for choice, _ in plan.owners:
-            end = byte + words[at + 2]
-            self._take_token(choice, words[at], data[byte:end], words[at + 1], 0.0, (), now)
-            at += 3
+        self._now = time.perf_counter()
+        self.counters.completion_tokens += len(plan.owners)
+        for (choice, _), token, ends, length in zip(plan.owners, words[at::3], words[at + 1 :: 3], words[at + 2 :: 3]):
+            end = byte + length
+            self._take_token(choice, token, data[byte:end], ends)
             byte = end
 
     def _deliver(self, plan: Plan, step: Step) -> None:
-        now = time.perf_counter()
+        self._now = time.perf_counter()
         words, data, logprobs = step.words, step.data, step.logprobs
         at, byte, number, top_at = 2 * len(plan.owners), 0, 0, 0
         for index, (choice, scores) in enumerate(plan.owners):
@@ -288,7 +292,10 @@ class Batch:
                 if scores:
                     choice.request.listener.prompt([(token, data[byte : byte + length], logprob, top)])
                 elif not choice.done:
-                    self._take_token(choice, token, data[byte : byte + length], ends, logprob, top, now)
+                    if choice.count == 0:
+                        choice.first = self._now
+                    self.counters.completion_tokens += 1
+                    self._take_token(choice, token, data[byte : byte + length], ends, logprob, top)
                 at += 3
                 byte += length
                 number += 1
@@ -298,23 +305,28 @@ class Batch:
             if choice.limit <= choice.count and len(slot.tokens) == len(choice.tokens):
                 self.end(choice, "length")  # of whom only the prompt was wanted
 
-    def _take_token(self, choice: Choice, token: int, data: bytes, ends: int, logprob: float,
-                    top: Sequence[tuple[int, float]], now: float) -> None:
-        if choice.count == 0:
-            choice.first = now
-        choice.last = now
+    def _take_token(self, choice: Choice, token: int, data: bytes, ends: int, logprob: float = 0.0,
+                    top: Sequence[tuple[int, float]] = ()) -> None:
         if ends:
+            self.counters.completion_tokens -= 1
             self.end(choice, "stop")
             return
         choice.count += 1
         choice.tokens.append(token)
-        self.counters.completion_tokens += 1
         if choice.request.listener.token(choice.index, token, data, logprob, top):
             self.end(choice, "stop")
-        elif choice.count >= choice.limit:
+        elif choice.count >= choice.until:
+            self._look_again(choice)
+
+    def _look_again(self, choice: Choice) -> None:
+        """A choice has all its tokens, or as many as its memory holds."""
+        if choice.count >= choice.limit:
             self.end(choice, "length")
-        elif len(choice.tokens) > self._device.context_size:
-            self._steady = None  # the memory is full
+            return
+        room = self._device.context_size + 1 - len(choice.tokens)
+        if room <= 0:
+            self._steady = None  # the next plan makes room
+        choice.until = min(choice.limit, choice.count + max(1, room))
 
     def _shift(self, choice: Choice, slot: Slot) -> None:
         """Slide a full context along: the first `keep` tokens stay, half of the rest goes."""
@@ -324,6 +336,7 @@ class Batch:
         del slot.tokens[keep : keep + discard]
         del choice.tokens[keep : keep + discard]
         choice.shifted = True
+        choice.until = min(choice.limit, choice.count + self._device.context_size + 1 - len(choice.tokens))
         if self._drafts is not None:
             self._drafts.shifted(choice)
 
