@@ -66,6 +66,9 @@ GOLLAMA_API bool    gollama_backend_load (const char * path, gollama_error * err
 GOLLAMA_API struct llama_model * gollama_model_load(
         const char * path, struct llama_model_params params, gollama_error * error);
 
+/* A LoRA adapter for a model, from a GGUF file that was checked as a model's is. */
+GOLLAMA_API struct llama_adapter_lora * gollama_adapter_load(struct llama_model * model, const char * path, gollama_error * error);
+
 /* What llama.h's llama_model_n_* and llama_model_is_* functions tell, by their names. Where only the vocabulary was
  * loaded, llama.cpp knows no sizes and they are 0. */
 typedef struct gollama_model_facts {
@@ -173,6 +176,11 @@ GOLLAMA_API struct llama_context * gollama_context_llama (struct gollama_context
 GOLLAMA_API void                   gollama_context_cancel(struct gollama_context * context);
 /* From the owning thread: forget a cancellation that no step has seen. */
 GOLLAMA_API void                   gollama_context_resume(struct gollama_context * context);
+
+/* From the owning thread: compute with these adapters and no others, each with its scale. What is in memory was computed
+ * without them, and is the caller's to clear. */
+GOLLAMA_API bool gollama_context_set_adapters(
+        struct gollama_context * context, struct llama_adapter_lora ** adapters, float * scales, int32_t count, gollama_error * error);
 
 /* A run of tokens of one sequence, at consecutive positions. Runs come in the order of their sequences. */
 typedef struct gollama_run {

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from gollama._native import log
 from gollama._native.failures import Failures
 from gollama._native.handles import Handle
 from gollama._native.library import library
-from gollama._native.model import ModelHandle
+from gollama._native.model import AdapterHandle, ModelHandle
 from gollama._native.sampler import SamplerHandle
 from gollama._native.text import decode
 from gollama.errors import GollamaError, OptionError, OutOfMemoryError
@@ -207,6 +208,14 @@ class ContextHandle(Handle):
         with self.use():
             if self._memory != self._ffi.NULL:
                 self._lib.llama_memory_clear(self._memory, False)
+
+    def set_adapters(self, adapters: Mapping[AdapterHandle, float]) -> None:
+        """Compute with these adapters and no others, each with its scale. They must outlive the context's next steps."""
+        with self.use() as context, contextlib.ExitStack() as uses:
+            pointers = self._ffi.new("struct llama_adapter_lora *[]", [uses.enter_context(adapter.use()) for adapter in adapters])
+            scales = self._ffi.new("float[]", list(adapters.values()))
+            self._lib.gollama_context_set_adapters(context, pointers, scales, len(adapters), self._failures.error)
+            self._failures.check()
 
     # ---- sequences ----
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gollama import _native
@@ -97,6 +97,7 @@ class ContextDevice:
         self._draft_model = draft_model
         self._model, self._options = model, options
         self._abandoned: list[Context] = []
+        self._adapters: dict[_native.AdapterHandle, float] = {}
         self.recurrent = model.is_recurrent or model.is_hybrid
         self.window = model.n_swa
         self._make(1)
@@ -108,6 +109,8 @@ class ContextDevice:
         self.outputs = handle.outputs
         self.context_size = self.context.context_size
         self.speculator = self._make_speculator()
+        if self._adapters:
+            handle.set_adapters(self._adapters)
         self.step_tokens = min(handle.batch_size, handle.micro_batch_size)
         self.step = handle.step
         self.failure = handle.failure
@@ -141,6 +144,11 @@ class ContextDevice:
     @property
     def can_shift(self) -> bool:
         return self._handle.can_shift()
+
+    def set_adapters(self, adapters: Mapping[_native.AdapterHandle, float]) -> None:
+        """Compute with these from now on. What is in memory was computed otherwise."""
+        self._handle.set_adapters(adapters)
+        self._adapters = dict(adapters)
 
     def pin(self) -> None:
         self._handle.pin()
