@@ -268,6 +268,7 @@ class Batch:
                     top_at += width
                 logprob = logprobs[number] if width >= 0 else 0.0
                 if scores:
+                    choice.scored += 1
                     choice.request.listener.prompt([(token, data[byte : byte + length], logprob, top)])
                 elif not choice.done:
                     self._take_token(choice, token, data[byte : byte + length], ends, logprob, top, now)
