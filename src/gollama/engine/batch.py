@@ -10,7 +10,7 @@ from typing import Any
 
 from gollama.engine.device import Device, Step
 from gollama.engine.plan import Plan, make_plan
-from gollama.engine.prefixes import Prefixes, Slot
+from gollama.engine.prefixes import SLID, Prefixes, Slot
 from gollama.engine.request import Choice, EndReason, Request
 from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, NativeError
 
@@ -177,8 +177,6 @@ class Batch:
         slot.choice = choice.slot = None
         slot.used = self.prefixes.tick()
         self.active.remove(choice)
-        if choice.shifted and not self._device.closed:  # what follows was not computed behind the tokens that are left
-            self.prefixes.cut(slot, min(choice.request.keep, len(slot.tokens)))
 
     def fail(self, error: BaseException, entering: Sequence[Request] = ()) -> None:
         """The memory is lost, and with it everybody who had a part in it; those who come get a new one."""
@@ -304,9 +302,8 @@ class Batch:
         keep = min(choice.request.keep, len(slot.tokens) - 2)
         discard = (len(slot.tokens) - keep) // 2
         self._device.shift(slot.index, keep, discard)
-        del slot.tokens[keep : keep + discard]
         del choice.tokens[keep : keep + discard]
-        choice.shifted = True
+        slot.tokens[keep:] = [SLID] * (len(slot.tokens) - keep - discard)
 
     # ---- when a step fails ----
 
