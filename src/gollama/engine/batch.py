@@ -237,7 +237,7 @@ class Batch:
         """Keep what others can use of a prompt's memory before its own answer changes it."""
         if len(slot.tokens) == choice.checkpoint:
             self.prefixes.keep(slot)
-        if choice.siblings and len(slot.tokens) == len(choice.tokens):
+        if choice.siblings and len(slot.tokens) == len(choice.tokens) and choice.limit > 0:
             self.forks.append(Fork(self._device.save(slot.index), list(slot.tokens), choice.siblings))
             choice.siblings = []
 
