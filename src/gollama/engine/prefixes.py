@@ -101,6 +101,8 @@ class Prefixes:
             return length
         # a window must be whole: what lies before it may be forgotten already
         first = source.first if isinstance(source, Saved) else self._device.first_position(source.index)
+        if isinstance(source, Slot) and source.choice is not None:  # to be copied
+            first = self._saved_first(len(source.tokens), first)
         return length if first <= max(0, length - self._device.window) else 0
 
     # ---- taking ----
