@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from gollama._options import record
@@ -127,6 +127,14 @@ class AsyncLLM:
     async def perplexity(self, text: Prompt, *, window: int | None = None) -> Perplexity:
         """As LLM.perplexity."""
         return await asyncio.to_thread(self.sync.perplexity, text, window=window)
+
+    async def set_adapters(self, adapters: Mapping[str | os.PathLike[str], float]) -> None:
+        """As LLM.set_adapters."""
+        await asyncio.to_thread(self.sync.set_adapters, adapters)
+
+    async def clear_cache(self) -> None:
+        """As LLM.clear_cache."""
+        await asyncio.to_thread(self.sync.clear_cache)
 
     async def save_state(self, path: str | os.PathLike[str]) -> int:
         """As LLM.save_state."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gollama import models
+from gollama import _native, models
 from gollama._memory import available_memory
 from gollama.chat import ChatFormatter, Message
-from gollama.engine import ContextDevice, Engine, Request, sampler_handle
+from gollama.engine import ContextDevice, Engine, Prefixes, Request, sampler_handle
 from gollama.errors import ClosedError, ContextOverflowError, NativeError, OptionError, TextError
 from gollama.generation import Generation
-from gollama.model import Model
+from gollama.model import Model, existing_file
 from gollama.options import LoadOptions, SamplingParams
 from gollama.sampler import Sampler
 
@@ -30,6 +32,7 @@ class Intake:
         self._engine = None if self._device is None else Engine(
             self._device, max_sequences=_affordable_sequences(model, options, self._device.context_size),
             queue_size=options.queue_size, cache_bytes=options.prefix_cache * 2**20)
+        self._adapters: dict[str, _native.AdapterHandle] = {}
         self._formatter: ChatFormatter | None = None
         self._formatting = threading.Lock()
 
@@ -82,6 +85,27 @@ class Intake:
     def cancel(self) -> None:
         if self._engine is not None:
             self._engine.cancel_all()
+
+    # ---- adapters ----
+
+    def set_adapters(self, adapters: Mapping[str | os.PathLike[str], float]) -> None:
+        engine, device = self._generative()
+        self.require_open()
+        scales = {}
+        for path, scale in adapters.items():
+            if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
+                raise OptionError(f"the scale of adapter {path} must be a finite number, not {scale!r}")
+            scales[str(existing_file(path))] = float(scale)
+        loaded = {path: self._adapters.get(path) or _native.AdapterHandle(self.model._handle, path) for path in scales}
+
+        def use(prefixes: Prefixes) -> None:
+            device.set_adapters({loaded[path]: scale for path, scale in scales.items()})
+            prefixes.forget()  # which was computed with others
+            for path in set(self._adapters) - set(loaded):
+                self._adapters[path].close()
+            self._adapters = loaded
+
+        engine.call(use, alone=True)
 
     # ---- prompts ----
 

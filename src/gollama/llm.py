@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from gollama import _native, models, scoring, states
@@ -91,6 +91,14 @@ class LLM:
     def clear_cache(self) -> None:
         """Forget all prompts that were computed, but those of running generations."""
         self.intake.engine.call(Prefixes.forget)
+
+    def set_adapters(self, adapters: Mapping[str | os.PathLike[str], float]) -> None:
+        """Compute with these LoRA adapters (GGUF files) and their scales from now on; an empty mapping for none.
+
+        Waits for what runs, and forgets the prompts that were computed. ModelNotFoundError, InvalidModelError for a file that
+        is damaged or does not fit the model; then nothing changes.
+        """
+        self.intake.set_adapters(adapters)
 
     # ---- text ----
 

@@ -17,7 +17,8 @@ FINGERPRINT_PARTS = 64
 FINGERPRINT_BYTES = 2**16
 
 
-def _existing_file(path: str | os.PathLike[str]) -> Path:
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a file; ModelNotFoundError or OptionError if it is none."""
     file = Path(path)
     if "\0" in str(file):
         raise OptionError("a path may not hold a NUL character")
@@ -45,7 +46,7 @@ class Model(Resource):
 
     def __init__(self, path: str | os.PathLike[str], options: LoadOptions | None = None, *, vocab_only: bool = False,
                  on_progress: Callable[[float], object] | None = None) -> None:
-        self.path = _existing_file(path)
+        self.path = existing_file(path)
         self.vocab_only = vocab_only
         options = options or LoadOptions()
         self._handle: _native.ModelHandle = _native.ModelHandle(self.path, {

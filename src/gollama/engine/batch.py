@@ -11,7 +11,7 @@ from typing import Any
 from gollama.engine.device import Device, Step
 from gollama.engine.drafts import Drafts
 from gollama.engine.plan import Plan, make_plan
-from gollama.engine.prefixes import Prefixes, Slot
+from gollama.engine.prefixes import SLID, Prefixes, Slot
 from gollama.engine.request import Choice, EndReason, Request
 from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, NativeError
 
@@ -183,8 +183,6 @@ class Batch:
         slot.choice = choice.slot = None
         slot.used = self.prefixes.tick()
         self.active.remove(choice)
-        if choice.shifted and not self._device.closed:  # what follows was not computed behind the tokens that are left
-            self.prefixes.cut(slot, min(choice.request.keep, len(slot.tokens)))
 
     def fail(self, error: BaseException, entering: Sequence[Request] = ()) -> None:
         """The memory is lost, and with it everybody who had a part in it; those who come get a new one."""
@@ -220,8 +218,9 @@ class Batch:
                 except NativeError as error:
                     self.end(choice, "error", error)
         plan = make_plan(self.active, self._device, self._drafts)
-        if self._drafts is None and len(plan.tokens) == len(self.active) == len(plan.owners) and all(choice.count for choice in self.active):
-            self._steady = plan  # everybody decodes
+        everybody = len(plan.tokens) == len(self.active) == len(plan.owners)
+        if everybody and self._drafts is None and all(choice.count for choice in self.active):
+            self._steady = plan
         return plan
 
     def _compute(self, plan: Plan) -> None:
@@ -261,7 +260,7 @@ class Batch:
         """Keep what others can use of a prompt's memory before its own answer changes it."""
         if len(slot.tokens) == choice.checkpoint:
             self.prefixes.keep(slot)
-        if choice.siblings and len(slot.tokens) == len(choice.tokens):
+        if choice.siblings and len(slot.tokens) == len(choice.tokens) and choice.limit > 0:
             self.forks.append(Fork(self._device.save(slot.index), list(slot.tokens), choice.siblings))
             choice.siblings = []
 
@@ -290,6 +289,7 @@ class Batch:
                     top_at += width
                 logprob = logprobs[number] if width >= 0 else 0.0
                 if scores:
+                    choice.scored += 1
                     choice.request.listener.prompt([(token, data[byte : byte + length], logprob, top)])
                 elif not choice.done:
                     if choice.count == 0:
@@ -333,9 +333,8 @@ class Batch:
         keep = min(choice.request.keep, len(slot.tokens) - 2)
         discard = (len(slot.tokens) - keep) // 2
         self._device.shift(slot.index, keep, discard)
-        del slot.tokens[keep : keep + discard]
         del choice.tokens[keep : keep + discard]
-        choice.shifted = True
+        slot.tokens[keep:] = [SLID] * (len(slot.tokens) - keep - discard)
         choice.until = min(choice.limit, choice.count + self._device.context_size + 1 - len(choice.tokens))
         if self._drafts is not None:
             self._drafts.shifted(choice)

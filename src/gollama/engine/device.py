@@ -41,12 +41,27 @@ class Step(Protocol):
 class Device(Protocol):
     """Sequences 0 to `sequences` - 1 with room for `context_size` tokens each. One thread at a time, except `cancel`."""
 
-    sequences: int
-    context_size: int
-    step_tokens: int  # most tokens of a step
-    outputs: int  # most rows of a step with outputs
-    window: int  # attention sees this many tokens back; 0: all
-    recurrent: bool  # memory that cannot be cut
+    @property
+    def sequences(self) -> int: ...
+
+    @property
+    def context_size(self) -> int: ...
+
+    @property
+    def step_tokens(self) -> int:
+        """Most tokens of a step."""
+
+    @property
+    def outputs(self) -> int:
+        """Most rows of a step with outputs."""
+
+    @property
+    def window(self) -> int:
+        """How many tokens back attention sees; 0: all."""
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether its memory cannot be cut."""
 
     @property
     def closed(self) -> bool: ...

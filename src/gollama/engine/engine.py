@@ -68,7 +68,7 @@ class Engine:
         self._changed = False  # somebody came or was cancelled
         self._cancelling = False  # the device was told to break off
         self._running: list[Request] = []
-        self._errands: list[tuple[Callable[[Prefixes], Any], Future[Any]]] = []
+        self._errands: list[tuple[Callable[[Prefixes], Any], Future[Any], bool]] = []
         _engines.add(self)
 
     # ---- from any thread ----
@@ -131,20 +131,23 @@ class Engine:
         while (thread := self._thread) is not None and thread is not threading.current_thread() and thread.is_alive():
             thread.join(POLL_SECONDS)  # by polling, so that Ctrl-C works
 
-    def call(self, function: Callable[[Prefixes], Result]) -> Result:
-        """Have a function called with the prefix cache between two steps, on the engine's thread; what it returns."""
+    def call(self, function: Callable[[Prefixes], Result], *, alone: bool = False) -> Result:
+        """Have a function called with the prefix cache between two steps, on the engine's thread; what it returns.
+
+        `alone` waits for the running requests to end, and lets no others in before.
+        """
         errand: Future[Result] = Future()
         with self._lock:
             self._require_open()
-            self._errands.append((function, errand))
+            self._errands.append((function, errand, alone))
             self._wake()
         while not wait([errand], POLL_SECONDS).done:  # by polling, so that Ctrl-C works
             pass
         return errand.result()
 
     def _run_errands(self) -> None:
-        while self._errands:
-            function, errand = self._errands.pop(0)
+        while self._errands and not (self._errands[0][2] and self._batch.members() and not self._device.closed):
+            function, errand, _ = self._errands.pop(0)
             try:
                 self._require_open()
                 errand.set_result(function(self._batch.prefixes))
@@ -178,8 +181,6 @@ class Engine:
         except BaseException as error:
             self._fail_all(error)
             raise
-        finally:
-            self._device.unpin()
 
     def _take(self) -> bool:
         """Let requests in and out of the batch; False, and this thread's end is noted, if nothing is left to do."""
@@ -199,8 +200,11 @@ class Engine:
                 batch.fail(error, entering)
         with self._lock:
             self._running = batch.running()
+            if self._errands:
+                self._changed = True  # the next round comes back to them
             if self._running or len(self._queue) or self._errands:
                 return True
+            self._device.unpin()  # before another thread can follow this one
             self._thread = None
             return False
 
@@ -214,7 +218,8 @@ class Engine:
                 self._device.resume()
             leaving = self._queue.leave(now) if self._changed or self._queue.timed else []
             self._changed = False
-            entering = [self._queue.pop() for _ in range(min(self._batch.room(), len(self._queue)))]
+            room = 0 if any(alone for _, _, alone in self._errands) else self._batch.room()
+            entering = [self._queue.pop() for _ in range(min(room, len(self._queue)))]
             # from here on they can be cancelled as running ones
             self._running = [*self._running, *entering]
         return leaving, entering
@@ -241,6 +246,7 @@ class Engine:
     def _fail_all(self, error: BaseException) -> None:
         """Nothing can be computed any more."""
         with self._lock:
+            self._device.unpin()
             self._thread = None
             waiting = list(self._queue)
             self._queue = Queue()

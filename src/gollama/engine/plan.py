@@ -30,8 +30,8 @@ class Plan:
         """Compute a choice's tokens up to `end`, and sample if those are all."""
         request, start = choice.request, len(slot.tokens)
         row = len(self.tokens)
-        first = max(start, request.score_from - 1)
-        last_scored = min(end, len(request.tokens) - 1) if request.prompt_logprobs >= 0 else 0
+        first = max(start, choice.scored)
+        last_scored = min(end, len(request.tokens) - 1)
         for index in range(first, last_scored):
             self._due(choice, row + index - start, request.prompt_logprobs, None, request.tokens[index + 1])
         samples = end == len(choice.tokens) and choice.limit > choice.count
@@ -79,9 +79,8 @@ def make_plan(choices: Sequence[Choice], device: Device, drafts: Drafts | None =
         start = len(slot.tokens)
         if start < choice.checkpoint:
             count = min(count, choice.checkpoint - start)
-        request = choice.request
-        if request.prompt_logprobs >= 0 and start + count >= request.score_from and start < len(request.tokens) - 1:
-            count = min(count, max(1, request.score_from - 1 - start) + max(0, spare))
+        if choice.scored < min(start + count, len(choice.request.tokens) - 1):
+            count = min(count, max(1, choice.scored - start) + max(0, spare))
             spare -= count
         plan.add(choice, slot, start + count, proposed.get(choice, ()))
     return plan

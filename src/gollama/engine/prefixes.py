@@ -12,6 +12,7 @@ from gollama.engine.request import Choice
 
 BLOCK = 64  # tokens compared at once
 LEAST_COPY = 16  # fewer tokens are computed again rather than copied
+SLID = -1  # stands for a token in memory that was not computed behind those before it, and serves no prompt
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:
@@ -100,6 +101,8 @@ class Prefixes:
             return length
         # a window must be whole: what lies before it may be forgotten already
         first = source.first if isinstance(source, Saved) else self._device.first_position(source.index)
+        if isinstance(source, Slot) and source.choice is not None:  # to be copied
+            first = self._saved_first(len(source.tokens), first)
         return length if first <= max(0, length - self._device.window) else 0
 
     # ---- taking ----
@@ -180,7 +183,7 @@ class Prefixes:
 
     def keep(self, slot: Slot) -> None:
         """Save a slot's memory before it is overwritten."""
-        if self._capacity and len(slot.tokens) >= LEAST_COPY and not self._is_saved(slot.tokens):
+        if self._capacity and len(slot.tokens) >= LEAST_COPY and SLID not in slot.tokens and not self._is_saved(slot.tokens):
             self.add(slot.tokens, self._device.save(slot.index), self._device.first_position(slot.index))
 
     def _is_saved(self, tokens: Sequence[int]) -> bool:

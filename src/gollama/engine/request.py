@@ -82,7 +82,7 @@ class Choice:
     """One sequence in the making. The first of a request leads: the others, its siblings, take over its computed prompt."""
 
     __slots__ = ("accepted", "cached", "checkpoint", "count", "done", "drafted", "first", "index", "last", "limit", "request", "sampler",
-                 "shifted", "siblings", "slot", "started", "tokens", "until")
+                 "scored", "siblings", "slot", "started", "tokens", "until")
 
     def __init__(self, request: Request, index: int, limit: int) -> None:
         self.request = request
@@ -95,8 +95,9 @@ class Choice:
         self.cached = 0
         self.drafted = 0
         self.accepted = 0
+        scores = index == 0 and request.prompt_logprobs >= 0
+        self.scored = max(0, request.score_from - 1) if scores else len(request.tokens)  # tokens of the prompt not to be scored any more
         self.checkpoint = 0  # save the memory when it holds this many tokens
-        self.shifted = False
         self.done = False
         self.siblings: list[Choice] = []  # that wait for this one's prompt
         self.slot: Slot | None = None
