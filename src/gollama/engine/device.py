@@ -28,14 +28,18 @@ class State(Protocol):
 class Step(Protocol):
     """The results of a step; see _native.Step."""
 
-    words: list[int]
-    failed: int
-    data: bytes
     logprobs: list[float]
     top_tokens: list[int]
     top_logprobs: list[float]
+    data: bytes
     decode_seconds: float
     sample_seconds: float
+
+    @property
+    def words(self) -> list[int]: ...
+
+    @property
+    def failed(self) -> int: ...
 
 
 class Device(Protocol):
