@@ -6,9 +6,8 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from gollama.engine.device import Device, Step
+from gollama.engine.device import Device, State, Step
 from gollama.engine.plan import Plan, make_plan
 from gollama.engine.prefixes import SLID, Prefixes, Slot
 from gollama.engine.request import Choice, EndReason, Request
@@ -25,7 +24,7 @@ logger = logging.getLogger("gollama")
 class Fork:
     """Siblings that wait for a sequence of their own, and the prompt's saved memory."""
 
-    state: Any
+    state: State | None
     tokens: list[int]
     choices: list[Choice]
 
@@ -238,7 +237,7 @@ class Batch:
         if len(slot.tokens) == choice.checkpoint:
             self.prefixes.keep(slot)
         if choice.siblings and len(slot.tokens) == len(choice.tokens) and choice.limit > 0:
-            self.forks.append(Fork(self._device.save(slot.index), list(slot.tokens), choice.siblings))
+            self.forks.append(Fork(self.prefixes.save(slot), list(slot.tokens), choice.siblings))
             choice.siblings = []
 
     def _deliver_one_each(self, plan: Plan, step: Step) -> None:
