@@ -264,10 +264,11 @@ class Batch:
                     top = list(zip(step.top_tokens[top_at : top_at + width], step.top_logprobs[top_at : top_at + width]))
                     top_at += width
                 logprob = logprobs[number] if width >= 0 else 0.0
-                if scores:
-                    choice.scored += 1
-                    choice.request.listener.prompt([(token, data[byte : byte + length], logprob, top)])
-                elif not choice.done:
+                if choice.done:
+                    pass
+                elif scores:
+                    self._take_score(choice, token, data[byte : byte + length], logprob, top)
+                else:
                     self._take_token(choice, token, data[byte : byte + length], ends, logprob, top, now)
                 at += 3
                 byte += length
@@ -277,6 +278,13 @@ class Batch:
         for choice, slot, _ in plan.parts:
             if choice.limit <= choice.count and len(slot.tokens) == len(choice.tokens):
                 self.end(choice, "length")  # of whom only the prompt was wanted
+
+    def _take_score(self, choice: Choice, token: int, data: bytes, logprob: float, top: Sequence[tuple[int, float]]) -> None:
+        choice.scored += 1
+        try:
+            choice.request.listener.prompt([(token, data, logprob, top)])
+        except Exception as error:
+            self.end(choice, "error", error)
 
     def _take_token(self, choice: Choice, token: int, data: bytes, ends: int, logprob: float,
                     top: Sequence[tuple[int, float]], now: float) -> None:
@@ -289,7 +297,12 @@ class Batch:
         choice.count += 1
         choice.tokens.append(token)
         self.counters.completion_tokens += 1
-        if choice.request.listener.token(choice.index, token, data, logprob, top):
+        try:
+            stop = choice.request.listener.token(choice.index, token, data, logprob, top)
+        except Exception as error:  # of somebody else's code: it is his request's, and not the step's
+            self.end(choice, "error", error)
+            return
+        if stop:
             self.end(choice, "stop")
         elif choice.count >= choice.limit:
             self.end(choice, "length")
