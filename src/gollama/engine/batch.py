@@ -11,7 +11,7 @@ from gollama.engine.device import Device, State, Step
 from gollama.engine.plan import Plan, make_plan
 from gollama.engine.prefixes import SLID, Prefixes, Slot
 from gollama.engine.request import Choice, EndReason, Request
-from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, NativeError
+from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, NativeError, OptionError
 
 CHECKPOINT_TAIL = 4  # tokens of a prompt behind its checkpoint, so that the same prompt finds it too
 CHECKPOINT_LEAST = 64
@@ -79,14 +79,18 @@ class Batch:
 
     # ---- letting in ----
 
-    def admit(self, entering: Sequence[Request]) -> None:
-        """Let requests in, forks first. Afterwards the working sequences are neighbours."""
+    def admit(self, entering: list[Request]) -> None:
+        """Let requests in, forks first; those for whom there is no sequence after all are left in the list.
+
+        Afterwards the working sequences are neighbours.
+        """
         if entering or self.forks:
             self._steady = None
             self._grow(len(self.active) + sum(len(fork.choices) for fork in self.forks) + len(entering))
             self._place_forks()
-            for request in entering:
-                self._enter(request)
+            while entering and any(slot.choice is None for slot in self.prefixes.slots):
+                self._let_in(entering[0])
+                del entering[0]
         if self._steady is None:
             self.prefixes.close_ranks()
             self.active.sort(key=lambda choice: choice.slot.index if choice.slot else 0)
@@ -109,7 +113,20 @@ class Batch:
                 self._settle(fork.choices.pop(0), slot)
         self.forks = [fork for fork in self.forks if fork.choices]
 
+    def _let_in(self, request: Request) -> None:
+        """Let one in. What fails concerns it alone, unless the device is gone."""
+        try:
+            self._enter(request)
+        except BrokenError:
+            raise
+        except Exception as error:
+            if self._device.closed:
+                raise
+            refuse(request, error)
+
     def _enter(self, request: Request) -> None:
+        if not 0 < len(request.tokens) <= self._device.context_size:
+            raise OptionError(f"a prompt has 1 to {self._device.context_size} tokens, not {len(request.tokens)}")
         now = time.perf_counter()
         choices = [Choice(request, index, self._limit(request)) for index in range(len(request.samplers))]
         leader = choices[0]
@@ -179,14 +196,11 @@ class Batch:
 
     def fail(self, error: BaseException, entering: Sequence[Request] = ()) -> None:
         """The memory is lost, and with it everybody who had a part in it; those who come get a new one."""
-        members = self.members()
-        inside = {choice.request for choice in members}
-        for choice in members:
+        for choice in self.members():
             choice.siblings = []
             self.end(choice, "error", error)
         for request in entering:
-            if request not in inside:
-                refuse(request, error)
+            refuse(request, error)
         self.prefixes.reset()
 
     # ---- the step ----

@@ -197,7 +197,10 @@ class Engine:
                 batch.admit(entering)
             except BaseException as error:
                 batch.fail(error, entering)
+                entering = []
         with self._lock:
+            for request in entering:  # who found no sequence
+                self._queue.push(request)
             self._running = batch.running()
             if self._running or len(self._queue) or self._errands:
                 return True
