@@ -196,12 +196,24 @@ class Batch:
 
     def fail(self, error: BaseException, entering: Sequence[Request] = ()) -> None:
         """The memory is lost, and with it everybody who had a part in it; those who come get a new one."""
+        self.fail_all(error)
+        self.refuse_all(entering, error)
+        if not self._device.closed:
+            self.prefixes.reset()
+
+    def fail_all(self, error: BaseException) -> None:
+        """End everybody who is in: with an error, or, where the device was closed, as cancelled."""
+        closed = self._device.closed
         for choice in self.members():
             choice.siblings = []
-            self.end(choice, "error", error)
-        for request in entering:
-            refuse(request, error)
-        self.prefixes.reset()
+            self.end(choice, "cancelled" if closed else "error", None if closed else error)
+
+    def refuse_all(self, requests: Sequence[Request], error: BaseException) -> None:
+        """The same for those who are not in yet."""
+        closed = self._device.closed
+        for request in requests:
+            request.cancelled |= closed
+            refuse(request, None if closed else error)
 
     # ---- the step ----
 

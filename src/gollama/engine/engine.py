@@ -169,17 +169,18 @@ class Engine:
     def _work(self) -> None:
         try:
             self._device.pin()
-        except GollamaError as error:  # closed in the meantime
-            self._fail_all(error)
-            return
-        try:
             while self._take():
                 self._compute()
         except BaseException as error:
             self._fail_all(error)
-            raise
-        finally:
-            self._device.unpin()
+            if not isinstance(error, (GollamaError, MemoryError)):  # of which everybody was told
+                raise
+
+    def _rest(self) -> None:
+        """Note this thread's end, with the lock held: the next one finds the device free, and nobody at work."""
+        self._running = []
+        self._device.unpin()
+        self._thread = None
 
     def _take(self) -> bool:
         """Let requests in and out of the batch; False, and this thread's end is noted, if nothing is left to do."""
@@ -204,7 +205,7 @@ class Engine:
             self._running = batch.running()
             if self._running or len(self._queue) or self._errands:
                 return True
-            self._thread = None
+            self._rest()
             return False
 
     def _choose(self, now: float) -> tuple[list[Request], list[Request]]:
@@ -242,19 +243,18 @@ class Engine:
             batch.fail(error)
 
     def _fail_all(self, error: BaseException) -> None:
-        """Nothing can be computed any more."""
-        with self._lock:
-            self._thread = None
-            waiting = list(self._queue)
-            self._queue = Queue()
-            closed = isinstance(error, ClosedError)
-            for request in waiting:
-                request.cancelled = request.cancelled or closed
-        for choice in self._batch.members():
-            self._batch.end(choice, "error", error)
-        for request in waiting:
-            refuse(request, None if closed else error)
-        self._run_errands()
+        """Nothing can be computed any more: everybody is told, and those who come meanwhile, before this thread ends."""
+        self._batch.fail_all(error)
+        while True:
+            with self._lock:
+                waiting, self._queue = list(self._queue), Queue()
+                errands, self._errands = self._errands, []
+                if not waiting and not errands:
+                    self._rest()
+                    return
+            self._batch.refuse_all(waiting, error)
+            for _, errand in errands:
+                errand.set_exception(error)
 
     # ---- fork and exit ----
 
