@@ -161,8 +161,13 @@ class Engine:
             saved_bytes=sum(entry.state.size for entry in saved))
 
     def _require_open(self) -> None:
-        if self._closing or self._device.closed:
+        if self._closing:
             raise ClosedError("the engine is closed, as its model is")
+        self._require_device()
+
+    def _require_device(self) -> None:
+        if self._device.closed:
+            raise ClosedError("the model was closed")
 
     # ---- the engine's thread ----
 
@@ -185,7 +190,7 @@ class Engine:
     def _take(self) -> bool:
         """Let requests in and out of the batch; False, and this thread's end is noted, if nothing is left to do."""
         batch = self._batch
-        if batch.steady and not (self._changed or batch.timed or self._queue.timed):
+        if batch.steady and not (self._changed or batch.timed or self._queue.timed or self._device.closed):
             return True
         now = time.perf_counter()
         leaving, entering = self._choose(now)
@@ -193,12 +198,12 @@ class Engine:
         for request in leaving:
             refuse(request)
         batch.drop_ended(now)
-        if not self._device.closed:
-            try:
-                batch.admit(entering)
-            except BaseException as error:
-                batch.fail(error, entering)
-                entering = []
+        try:
+            self._require_device()
+            batch.admit(entering)
+        except BaseException as error:
+            batch.fail(error, entering)
+            entering = []
         with self._lock:
             for request in entering:  # who found no sequence
                 self._queue.push(request)
@@ -213,11 +218,11 @@ class Engine:
         with self._lock:
             if self._device.closed:
                 self._cancel_everybody()
+            changed, self._changed = self._changed, False  # before looking, so that the next look sees what comes meanwhile
             if self._cancelling:
                 self._cancelling = False
                 self._device.resume()
-            leaving = self._queue.leave(now) if self._changed or self._queue.timed else []
-            self._changed = False
+            leaving = self._queue.leave(now) if changed or self._queue.timed else []
             entering = [self._queue.pop() for _ in range(min(self._batch.room(), len(self._queue)))]
             # from here on they can be cancelled as running ones
             self._running = [*self._running, *entering]
@@ -228,6 +233,13 @@ class Engine:
         if not batch.active:
             return
         try:
+            self._step()
+        except Exception as error:
+            batch.fail(error)
+
+    def _step(self) -> None:
+        batch = self._batch
+        try:
             try:
                 batch.step()
             except (BrokenError, CancelledError, ClosedError):
@@ -237,10 +249,6 @@ class Engine:
         except CancelledError:
             batch.recover()
             self._changed = True
-        except ClosedError:
-            self._changed = True
-        except Exception as error:
-            batch.fail(error)
 
     def _fail_all(self, error: BaseException) -> None:
         """Nothing can be computed any more: everybody is told, and those who come meanwhile, before this thread ends."""
