@@ -256,11 +256,13 @@ class Prefixes:
     def reset(self, *, abandoned: bool = False) -> None:
         """Begin anew with an empty device, where the old memory is lost; `abandoned`: without touching it."""
         self.saved.clear()
-        if abandoned:
-            self._device.abandon()
-        else:
-            self._device.resize(len(self.slots))
-        self.slots = [Slot(index) for index in range(self._device.sequences)]
+        try:
+            if abandoned:
+                self._device.abandon()
+            else:
+                self._device.resize(len(self.slots))
+        finally:
+            self.slots = [Slot(index) for index in range(self._device.sequences)]
 
     def close_ranks(self) -> None:
         """Move working sequences next to each other: llama.cpp computes only neighbours together."""
