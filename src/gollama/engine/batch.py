@@ -50,7 +50,7 @@ class Batch:
 
     def __init__(self, device: Device, max_sequences: int, cache_bytes: int) -> None:
         self._device = device
-        self._max_sequences = max_sequences
+        self._max_sequences = min(max_sequences, device.step_tokens)  # each may have a token in every step
         self.prefixes = Prefixes(device, cache_bytes)
         self.active: list[Choice] = []  # those with a sequence, in the order of those
         self.forks: list[Fork] = []
