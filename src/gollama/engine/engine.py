@@ -81,18 +81,24 @@ class Engine:
                 if len(self._queue) >= self._queue_size:
                     raise BusyError(f"{len(self._queue)} requests wait already (queue_size): try again later")
                 request.submitted = time.perf_counter()
-                self._queue.push(request)
                 self._wake()
+                self._queue.push(request)
         except BaseException:
+            request.cancelled = self._changed = True  # Ctrl-C may have come when it waited already
             for sampler in request.samplers:
                 sampler.close()
             raise
 
     def _wake(self) -> None:
+        """Have a thread look, once the lock is given back."""
         self._changed = True
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="gollama-engine", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except (RuntimeError, MemoryError):  # there are no more threads to be had
+                self._thread = None
+                raise
 
     def cancel(self, request: Request) -> None:
         """End a request; its choices finish as cancelled within one micro-batch. Nothing happens if it has ended."""
@@ -133,11 +139,13 @@ class Engine:
 
     def call(self, function: Callable[[Prefixes], Result]) -> Result:
         """Have a function called with the prefix cache between two steps, on the engine's thread; what it returns."""
+        if self._thread is threading.current_thread():
+            raise BusyError("a listener cannot wait for the engine, which waits for it")
         errand: Future[Result] = Future()
         with self._lock:
             self._require_open()
-            self._errands.append((function, errand))
             self._wake()
+            self._errands.append((function, errand))
         while not wait([errand], POLL_SECONDS).done:  # by polling, so that Ctrl-C works
             pass
         return errand.result()
@@ -272,7 +280,7 @@ class Engine:
         self._lock = threading.Lock()
         self._thread = None
         self._queue = Queue()
-        self._running = []
+        self._running, self._errands = [], []
         if stepping:
             self._batch.abandon()
         self._cancelling = self._changed = False
