@@ -62,7 +62,7 @@ class Engine:
         self._queue_size = queue_size
         self._batch = Batch(device, max_sequences, cache_bytes)
         self._queue = Queue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # since a signal's handler may cancel in the midst of a call
         self._thread: threading.Thread | None = None
         self._closing = False
         self._changed = False  # somebody came or was cancelled
@@ -277,7 +277,7 @@ class Engine:
     def _forked(self) -> None:
         """In a child: the parent's requests are the parent's, and so is a context in the midst of a step."""
         stepping = self._thread is not None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._thread = None
         self._queue = Queue()
         self._running, self._errands = [], []
