@@ -107,6 +107,11 @@ class Engine:
             self._changed = True
             self._stop_step()
 
+    def drop(self, request: Request) -> None:
+        """As `cancel`, after the running step, and without a lock: for finalizers, which may run where one is held."""
+        request.cancelled = True
+        self._changed = True
+
     def cancel_all(self) -> None:
         """End every request, running or waiting."""
         with self._lock:
