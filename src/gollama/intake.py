@@ -180,10 +180,10 @@ class Intake:
             keep=params.keep)
         engine.submit(generation.request)
 
-    def withdraw(self, generation: Generation) -> None:
-        """End a generation; nothing happens if it has ended."""
+    def withdraw(self, generation: Generation, *, forgotten: bool = False) -> None:
+        """End a generation; nothing happens if it has ended. `forgotten`: from a finalizer."""
         if self._engine is not None and generation.request is not None:
-            self._engine.cancel(generation.request)
+            (self._engine.drop if forgotten else self._engine.cancel)(generation.request)
 
     def _fit(self, tokens: list[int], params: SamplingParams) -> list[int]:
         """The prompt, without its oldest tokens where it is too long and that is wanted."""

@@ -27,7 +27,7 @@ class Submitter(Protocol):
     @property
     def submit(self) -> Callable[..., None]: ...
 
-    def withdraw(self, generation: Generation) -> None: ...
+    def withdraw(self, generation: Generation, *, forgotten: bool = False) -> None: ...
 
 
 class Inbox:
@@ -123,7 +123,7 @@ class _Stream:
     Leaving it, by `close`, by the end of a `with` block or by forgetting it, ends the generation.
     """
 
-    def __init__(self, withdraw: Callable[[Generation], None], generation: Generation) -> None:
+    def __init__(self, withdraw: Callable[..., None], generation: Generation) -> None:
         self._withdraw = withdraw
         self._generation = generation
         self._done = False
@@ -143,13 +143,14 @@ class _Stream:
             self._withdraw(self._generation)
 
     def __del__(self) -> None:
-        self._end()
+        if not self._done:  # the collector may come here in the midst of anything
+            self._withdraw(self._generation, forgotten=True)
 
 
 class Stream(_Stream, Iterator[Chunk]):
     __doc__ = _Stream.__doc__
 
-    def __init__(self, withdraw: Callable[[Generation], None], generation: Generation, inbox: Inbox) -> None:
+    def __init__(self, withdraw: Callable[..., None], generation: Generation, inbox: Inbox) -> None:
         super().__init__(withdraw, generation)
         self._inbox = inbox
 
@@ -180,7 +181,7 @@ class Stream(_Stream, Iterator[Chunk]):
 class AsyncStream(_Stream, AsyncIterator[Chunk]):
     __doc__ = _Stream.__doc__
 
-    def __init__(self, withdraw: Callable[[Generation], None], generation: Generation, inbox: AsyncInbox) -> None:
+    def __init__(self, withdraw: Callable[..., None], generation: Generation, inbox: AsyncInbox) -> None:
         super().__init__(withdraw, generation)
         self._inbox = inbox
 

@@ -61,7 +61,7 @@ class FakeDevice:
 
     def _use(self, operation: str) -> None:
         self._require(self.owner == threading.get_ident(), f"{operation} by a thread that has not pinned the device")
-        if self.closed and operation != "step":  # a pinned step still runs
+        if self.closed:
             raise ClosedError("the context is closed")
         if self.broken and operation not in ("resume", "resize"):
             raise BrokenError("an assertion failed earlier")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -239,7 +239,11 @@ def test_a_higher_priority_goes_first(make: Maker) -> None:
     device.fault = gate = Gate()
     ask(engine, range(9), max_tokens=1)
     assert gate.entered.wait()
-    asked = [ask(engine, range(9), max_tokens=1, priority=priority, on_token=lambda choice, token, name=name: bool(order.append(name)))
+
+    def note(name: str) -> Callable[[int, int], bool]:
+        return lambda choice, token: order.extend([name]) is not None  # type: ignore[func-returns-value]
+
+    asked = [ask(engine, range(9), max_tokens=1, priority=priority, on_token=note(name))
              for name, priority in (("low", -1), ("middle", 0), ("high", 1))]
     gate.open()
     for one in asked:

@@ -13,7 +13,7 @@ from gollama._native.library import library
 from gollama._native.model import AdapterHandle, ModelHandle
 from gollama._native.sampler import SamplerHandle
 from gollama._native.text import decode
-from gollama.errors import GollamaError, OptionError, OutOfMemoryError
+from gollama.errors import ClosedError, GollamaError, OptionError, OutOfMemoryError
 
 
 class ContextFields(TypedDict):
@@ -149,6 +149,8 @@ class ContextHandle(Handle):
                 self._samplers[index] = self._ffi.NULL if sampler is None else sampler.pinned
             self._bound[:count] = samplers
         if self.pinned is not None:
+            if self._closing:
+                raise ClosedError("the context is closed")
             return self._step(self.pinned, len(runs) // 4, count)
         with self.use() as context:
             return self._step(context, len(runs) // 4, count)

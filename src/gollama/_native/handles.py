@@ -74,7 +74,7 @@ def _forked() -> None:
     """A child has only the thread that forked it: calls of the others will never end there, nor give locks back."""
     here = threading.get_ident()
     for handle in list(_handles):
-        handle._lock = threading.Lock()
+        handle._lock = threading.RLock()
         for use in list(handle._running):
             if use.thread != here:
                 handle._running.discard(use)
@@ -96,7 +96,7 @@ class Handle:
     def __init__(self, name: str, pointer: Any, free: Callable[[Any], None], parent: Handle | None = None) -> None:
         self._owned = _Owned(name, pointer, free, parent)
         self._children: weakref.WeakSet[Handle] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # since a signal's handler may cancel in the midst of a call
         self._running: weakref.WeakSet[_Use] = weakref.WeakSet()
         self._closing = False
         self._pin: _Use | None = None

@@ -6,14 +6,13 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from gollama.engine.device import Device, Step
+from gollama.engine.device import Device, State, Step
 from gollama.engine.drafts import Drafts
 from gollama.engine.plan import Plan, make_plan
 from gollama.engine.prefixes import SLID, Prefixes, Slot
 from gollama.engine.request import Choice, EndReason, Request
-from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, NativeError
+from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, NativeError, OptionError
 
 CHECKPOINT_TAIL = 4  # tokens of a prompt behind its checkpoint, so that the same prompt finds it too
 CHECKPOINT_LEAST = 64
@@ -26,7 +25,7 @@ logger = logging.getLogger("gollama")
 class Fork:
     """Siblings that wait for a sequence of their own, and the prompt's saved memory."""
 
-    state: Any
+    state: State | None
     tokens: list[int]
     choices: list[Choice]
 
@@ -52,7 +51,7 @@ class Batch:
 
     def __init__(self, device: Device, max_sequences: int, cache_bytes: int) -> None:
         self._device = device
-        self._max_sequences = max_sequences
+        self._max_sequences = min(max_sequences, device.step_tokens)  # each may have a token in every step
         self.prefixes = Prefixes(device, cache_bytes)
         self.active: list[Choice] = []  # those with a sequence, in the order of those
         self.forks: list[Fork] = []
@@ -83,14 +82,18 @@ class Batch:
 
     # ---- letting in ----
 
-    def admit(self, entering: Sequence[Request]) -> None:
-        """Let requests in, forks first. Afterwards the working sequences are neighbours."""
+    def admit(self, entering: list[Request]) -> None:
+        """Let requests in, forks first; those for whom there is no sequence after all are left in the list.
+
+        Afterwards the working sequences are neighbours.
+        """
         if entering or self.forks:
             self._steady = None
             self._grow(len(self.active) + sum(len(fork.choices) for fork in self.forks) + len(entering))
             self._place_forks()
-            for request in entering:
-                self._enter(request)
+            while entering and any(slot.choice is None for slot in self.prefixes.slots):
+                self._let_in(entering[0])
+                del entering[0]
         if self._steady is None:
             self.prefixes.close_ranks()
             self.active.sort(key=lambda choice: choice.slot.index if choice.slot else 0)
@@ -113,7 +116,20 @@ class Batch:
                 self._settle(fork.choices.pop(0), slot)
         self.forks = [fork for fork in self.forks if fork.choices]
 
+    def _let_in(self, request: Request) -> None:
+        """Let one in. What fails concerns it alone, unless the device is gone."""
+        try:
+            self._enter(request)
+        except BrokenError:
+            raise
+        except Exception as error:
+            if self._device.closed:
+                raise
+            refuse(request, error)
+
     def _enter(self, request: Request) -> None:
+        if not 0 < len(request.tokens) <= self._device.context_size:
+            raise OptionError(f"a prompt has 1 to {self._device.context_size} tokens, not {len(request.tokens)}")
         now = time.perf_counter()
         choices = [Choice(request, index, self._limit(request)) for index in range(len(request.samplers))]
         leader = choices[0]
@@ -186,15 +202,24 @@ class Batch:
 
     def fail(self, error: BaseException, entering: Sequence[Request] = ()) -> None:
         """The memory is lost, and with it everybody who had a part in it; those who come get a new one."""
-        members = self.members()
-        inside = {choice.request for choice in members}
-        for choice in members:
+        self.fail_all(error)
+        self.refuse_all(entering, error)
+        if not self._device.closed:
+            self.prefixes.reset()
+
+    def fail_all(self, error: BaseException) -> None:
+        """End everybody who is in: with an error, or, where the device was closed, as cancelled."""
+        closed = self._device.closed
+        for choice in self.members():
             choice.siblings = []
-            self.end(choice, "error", error)
-        for request in entering:
-            if request not in inside:
-                refuse(request, error)
-        self.prefixes.reset()
+            self.end(choice, "cancelled" if closed else "error", None if closed else error)
+
+    def refuse_all(self, requests: Sequence[Request], error: BaseException) -> None:
+        """The same for those who are not in yet."""
+        closed = self._device.closed
+        for request in requests:
+            request.cancelled |= closed
+            refuse(request, None if closed else error)
 
     # ---- the step ----
 
@@ -261,7 +286,7 @@ class Batch:
         if len(slot.tokens) == choice.checkpoint:
             self.prefixes.keep(slot)
         if choice.siblings and len(slot.tokens) == len(choice.tokens) and choice.limit > 0:
-            self.forks.append(Fork(self._device.save(slot.index), list(slot.tokens), choice.siblings))
+            self.forks.append(Fork(self.prefixes.save(slot), list(slot.tokens), choice.siblings))
             choice.siblings = []
 
     def _deliver_one_each(self, plan: Plan, step: Step) -> None:
@@ -288,10 +313,11 @@ class Batch:
                     top = list(zip(step.top_tokens[top_at : top_at + width], step.top_logprobs[top_at : top_at + width]))
                     top_at += width
                 logprob = logprobs[number] if width >= 0 else 0.0
-                if scores:
-                    choice.scored += 1
-                    choice.request.listener.prompt([(token, data[byte : byte + length], logprob, top)])
-                elif not choice.done:
+                if choice.done:
+                    pass
+                elif scores:
+                    self._take_score(choice, token, data[byte : byte + length], logprob, top)
+                else:
                     if choice.count == 0:
                         choice.first = self._now
                     self.counters.completion_tokens += 1
@@ -305,6 +331,13 @@ class Batch:
             if choice.limit <= choice.count and len(slot.tokens) == len(choice.tokens):
                 self.end(choice, "length")  # of whom only the prompt was wanted
 
+    def _take_score(self, choice: Choice, token: int, data: bytes, logprob: float, top: Sequence[tuple[int, float]]) -> None:
+        choice.scored += 1
+        try:
+            choice.request.listener.prompt([(token, data, logprob, top)])
+        except Exception as error:
+            self.end(choice, "error", error)
+
     def _take_token(self, choice: Choice, token: int, data: bytes, ends: int, logprob: float = 0.0,
                     top: Sequence[tuple[int, float]] = ()) -> None:
         if ends:
@@ -313,7 +346,12 @@ class Batch:
             return
         choice.count += 1
         choice.tokens.append(token)
-        if choice.request.listener.token(choice.index, token, data, logprob, top):
+        try:
+            stop = choice.request.listener.token(choice.index, token, data, logprob, top)
+        except Exception as error:  # of somebody else's code: it is his request's, and not the step's
+            self.end(choice, "error", error)
+            return
+        if stop:
             self.end(choice, "stop")
         elif choice.count >= choice.until:
             self._look_again(choice)

@@ -170,6 +170,8 @@ class ContextDevice:
         self._adapters = dict(adapters)
 
     def pin(self) -> None:
+        if self._handle.closed and not self.closed:  # there was no memory for it when it was to be made anew
+            self._make(self.sequences)
         self._handle.pin()
 
     def unpin(self) -> None:

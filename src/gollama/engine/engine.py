@@ -62,7 +62,7 @@ class Engine:
         self._queue_size = queue_size
         self._batch = Batch(device, max_sequences, cache_bytes)
         self._queue = Queue()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # since a signal's handler may cancel in the midst of a call
         self._thread: threading.Thread | None = None
         self._closing = False
         self._changed = False  # somebody came or was cancelled
@@ -81,18 +81,24 @@ class Engine:
                 if len(self._queue) >= self._queue_size:
                     raise BusyError(f"{len(self._queue)} requests wait already (queue_size): try again later")
                 request.submitted = time.perf_counter()
-                self._queue.push(request)
                 self._wake()
+                self._queue.push(request)
         except BaseException:
+            request.cancelled = self._changed = True  # Ctrl-C may have come when it waited already
             for sampler in request.samplers:
                 sampler.close()
             raise
 
     def _wake(self) -> None:
+        """Have a thread look, once the lock is given back."""
         self._changed = True
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="gollama-engine", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except (RuntimeError, MemoryError):  # there are no more threads to be had
+                self._thread = None
+                raise
 
     def cancel(self, request: Request) -> None:
         """End a request; its choices finish as cancelled within one micro-batch. Nothing happens if it has ended."""
@@ -100,6 +106,11 @@ class Engine:
             request.cancelled = True
             self._changed = True
             self._stop_step()
+
+    def drop(self, request: Request) -> None:
+        """As `cancel`, after the running step, and without a lock: for finalizers, which may run where one is held."""
+        request.cancelled = True
+        self._changed = True
 
     def cancel_all(self) -> None:
         """End every request, running or waiting."""
@@ -136,11 +147,13 @@ class Engine:
 
         `alone` waits for the running requests to end, and lets no others in before.
         """
+        if self._thread is threading.current_thread():
+            raise BusyError("a listener cannot wait for the engine, which waits for it")
         errand: Future[Result] = Future()
         with self._lock:
             self._require_open()
-            self._errands.append((function, errand, alone))
             self._wake()
+            self._errands.append((function, errand, alone))
         while not wait([errand], POLL_SECONDS).done:  # by polling, so that Ctrl-C works
             pass
         return errand.result()
@@ -164,23 +177,31 @@ class Engine:
             saved_bytes=sum(entry.state.size for entry in saved))
 
     def _require_open(self) -> None:
-        if self._closing or self._device.closed:
+        if self._closing:
             raise ClosedError("the engine is closed, as its model is")
+        self._require_device()
+
+    def _require_device(self) -> None:
+        if self._device.closed:
+            raise ClosedError("the model was closed")
 
     # ---- the engine's thread ----
 
     def _work(self) -> None:
         try:
             self._device.pin()
-        except GollamaError as error:  # closed in the meantime
-            self._fail_all(error)
-            return
-        try:
             while self._take():
                 self._compute()
         except BaseException as error:
             self._fail_all(error)
-            raise
+            if not isinstance(error, (GollamaError, MemoryError)):  # of which everybody was told
+                raise
+
+    def _rest(self) -> None:
+        """Note this thread's end, with the lock held: the next one finds the device free, and nobody at work."""
+        self._running = []
+        self._device.unpin()
+        self._thread = None
 
     def _take(self) -> bool:
         """Let requests in and out of the batch; False, and this thread's end is noted, if nothing is left to do."""
@@ -193,19 +214,21 @@ class Engine:
         for request in leaving:
             refuse(request)
         batch.drop_ended(now)
-        if not self._device.closed:
-            try:
-                batch.admit(entering)
-            except BaseException as error:
-                batch.fail(error, entering)
+        try:
+            self._require_device()
+            batch.admit(entering)
+        except BaseException as error:
+            batch.fail(error, entering)
+            entering = []
         with self._lock:
+            for request in entering:  # who found no sequence
+                self._queue.push(request)
             self._running = batch.running()
             if self._errands:
                 self._changed = True  # the next round comes back to them
             if self._running or len(self._queue) or self._errands:
                 return True
-            self._device.unpin()  # before another thread can follow this one
-            self._thread = None
+            self._rest()
             return False
 
     def _choose(self, now: float) -> tuple[list[Request], list[Request]]:
@@ -213,11 +236,11 @@ class Engine:
         with self._lock:
             if self._device.closed:
                 self._cancel_everybody()
+            changed, self._changed = self._changed, False  # before looking, so that the next look sees what comes meanwhile
             if self._cancelling:
                 self._cancelling = False
                 self._device.resume()
-            leaving = self._queue.leave(now) if self._changed or self._queue.timed else []
-            self._changed = False
+            leaving = self._queue.leave(now) if changed or self._queue.timed else []
             room = 0 if any(alone for _, _, alone in self._errands) else self._batch.room()
             entering = [self._queue.pop() for _ in range(min(room, len(self._queue)))]
             # from here on they can be cancelled as running ones
@@ -229,6 +252,13 @@ class Engine:
         if not batch.active:
             return
         try:
+            self._step()
+        except Exception as error:
+            batch.fail(error)
+
+    def _step(self) -> None:
+        batch = self._batch
+        try:
             try:
                 batch.step()
             except (BrokenError, CancelledError, ClosedError):
@@ -238,36 +268,30 @@ class Engine:
         except CancelledError:
             batch.recover()
             self._changed = True
-        except ClosedError:
-            self._changed = True
-        except Exception as error:
-            batch.fail(error)
 
     def _fail_all(self, error: BaseException) -> None:
-        """Nothing can be computed any more."""
-        with self._lock:
-            self._device.unpin()
-            self._thread = None
-            waiting = list(self._queue)
-            self._queue = Queue()
-            closed = isinstance(error, ClosedError)
-            for request in waiting:
-                request.cancelled = request.cancelled or closed
-        for choice in self._batch.members():
-            self._batch.end(choice, "error", error)
-        for request in waiting:
-            refuse(request, None if closed else error)
-        self._run_errands()
+        """Nothing can be computed any more: everybody is told, and those who come meanwhile, before this thread ends."""
+        self._batch.fail_all(error)
+        while True:
+            with self._lock:
+                waiting, self._queue = list(self._queue), Queue()
+                errands, self._errands = self._errands, []
+                if not waiting and not errands:
+                    self._rest()
+                    return
+            self._batch.refuse_all(waiting, error)
+            for _, errand, _ in errands:
+                errand.set_exception(error)
 
     # ---- fork and exit ----
 
     def _forked(self) -> None:
         """In a child: the parent's requests are the parent's, and so is a context in the midst of a step."""
         stepping = self._thread is not None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._thread = None
         self._queue = Queue()
-        self._running = []
+        self._running, self._errands = [], []
         if stepping:
             self._batch.abandon()
         self._cancelling = self._changed = False

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gollama.engine.device import Device, State
 from gollama.engine.request import Choice
+from gollama.errors import BrokenError, NativeError, OptionError
 
 BLOCK = 64  # tokens compared at once
 LEAST_COPY = 16  # fewer tokens are computed again rather than copied
 SLID = -1  # stands for a token in memory that was not computed behind those before it, and serves no prompt
+
+logger = logging.getLogger("gollama")
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:
@@ -120,7 +123,7 @@ class Prefixes:
                 self.keep(slot)
         else:
             slot = self._copy(match.source)
-        return slot, self.cut(slot, match.length)
+        return slot, self.cut(slot, min(match.length, len(slot.tokens)))
 
     def place_alone(self) -> Slot | None:
         """A free slot with nothing in its memory. None: all are busy."""
@@ -132,8 +135,9 @@ class Prefixes:
         return slot
 
     def _copy(self, source: Slot | Saved) -> Slot:
+        state: State | None
         if isinstance(source, Slot):
-            state, tokens = self._device.save(source.index), source.tokens
+            state, tokens = self.save(source), source.tokens
         else:
             source.used = self.tick()
             state, tokens = source.state, source.tokens
@@ -142,21 +146,35 @@ class Prefixes:
         self.restore(slot, tokens, state)
         return slot
 
-    def place_copy(self, tokens: Sequence[int], state: Any) -> Slot | None:
+    def place_copy(self, tokens: Sequence[int], state: State | None) -> Slot | None:
         """A free slot with a saved memory in it. None: all are busy."""
         slot = self.place_alone()
         if slot is not None:
             self.restore(slot, tokens, state)
         return slot
 
-    def restore(self, slot: Slot, tokens: Sequence[int], state: Any) -> None:
-        """Put a saved memory into a slot; it is empty if that fails."""
-        slot.tokens = []
+    def save(self, slot: Slot) -> State | None:
+        """A copy of a slot's memory. None: it cannot be had, and whoever needs it computes again."""
         try:
-            self._device.load(slot.index, state)
-        except RuntimeError:  # a NativeError: what cannot be restored is computed again
-            return
-        slot.tokens = list(tokens)
+            return self._device.save(slot.index)
+        except BrokenError:
+            raise
+        except (NativeError, MemoryError) as error:
+            logger.warning("%d tokens in memory cannot be saved: %s", len(slot.tokens), error)
+            return None
+
+    def restore(self, slot: Slot, tokens: Sequence[int], state: State | None) -> None:
+        """Put a saved memory into a slot; it is empty if that fails, or there is none."""
+        slot.tokens = []
+        if state is not None:
+            try:
+                self._device.load(slot.index, state)
+            except (NativeError, OptionError, MemoryError) as error:
+                logger.warning("%d saved tokens cannot be restored: %s", len(tokens), error)
+            else:
+                slot.tokens = list(tokens)
+                return
+        self._device.cut(slot.index, 0)
 
     def _victim(self) -> Slot:
         """A free slot: empty, or the one that was not used for longest; beside one that works, since such are computed together."""
@@ -184,7 +202,9 @@ class Prefixes:
     def keep(self, slot: Slot) -> None:
         """Save a slot's memory before it is overwritten."""
         if self._capacity and len(slot.tokens) >= LEAST_COPY and SLID not in slot.tokens and not self._is_saved(slot.tokens):
-            self.add(slot.tokens, self._device.save(slot.index), self._device.first_position(slot.index))
+            state = self.save(slot)
+            if state is not None:
+                self.add(slot.tokens, state, self._device.first_position(slot.index))
 
     def _is_saved(self, tokens: Sequence[int]) -> bool:
         return any(len(entry.tokens) >= len(tokens) and entry.tokens[: len(tokens)] == tokens
@@ -226,7 +246,7 @@ class Prefixes:
 
     def resize(self, sequences: int) -> None:
         """Give the device another number of sequences; the working ones move along, the idle ones are kept as saved."""
-        states = {slot.index: self._device.save(slot.index) for slot in self.slots if slot.choice is not None and slot.tokens}
+        states = {slot.index: self.save(slot) for slot in self.slots if slot.choice is not None and slot.tokens}
         for slot in self.slots:
             if slot.choice is None:
                 self.keep(slot)
@@ -245,11 +265,13 @@ class Prefixes:
     def reset(self, *, abandoned: bool = False) -> None:
         """Begin anew with an empty device, where the old memory is lost; `abandoned`: without touching it."""
         self.saved.clear()
-        if abandoned:
-            self._device.abandon()
-        else:
-            self._device.resize(len(self.slots))
-        self.slots = [Slot(index) for index in range(self._device.sequences)]
+        try:
+            if abandoned:
+                self._device.abandon()
+            else:
+                self._device.resize(len(self.slots))
+        finally:
+            self.slots = [Slot(index) for index in range(self._device.sequences)]
 
     def close_ranks(self) -> None:
         """Move working sequences next to each other: llama.cpp computes only neighbours together."""
@@ -257,20 +279,21 @@ class Prefixes:
         while len(busy) > 1 and busy[-1].index - busy[0].index >= len(busy):
             gap = next(slot for slot in self.slots[busy[0].index :] if slot.choice is None)
             end = min(busy[0], busy[-1], key=lambda slot: len(slot.tokens))
-            self._swap(gap, end)
+            if not self._swap(gap, end):
+                return  # it goes on as it is, only slower
             busy = [slot for slot in self.slots if slot.choice is not None]
 
-    def _swap(self, gap: Slot, busy: Slot) -> None:
-        moved = self._device.save(busy.index) if busy.tokens else None
-        kept = self._device.save(gap.index) if gap.tokens else None
+    def _swap(self, gap: Slot, busy: Slot) -> bool:
+        """Exchange what two slots hold; False, and nothing is changed, if that cannot be."""
+        moved = self.save(busy) if busy.tokens else None
+        if busy.tokens and moved is None:
+            return False
+        kept = self.save(gap) if gap.tokens else None
         tokens, idle_tokens = busy.tokens, gap.tokens
         gap.choice, busy.choice = busy.choice, None
         gap.used, busy.used = busy.used, gap.used
         assert gap.choice is not None
         gap.choice.slot = gap
-        for slot, content, state in ((gap, tokens, moved), (busy, idle_tokens, kept)):
-            if state is None:
-                self._device.cut(slot.index, 0)
-                slot.tokens = []
-            else:
-                self.restore(slot, content, state)
+        self.restore(gap, tokens, moved)
+        self.restore(busy, idle_tokens, kept)
+        return True

@@ -75,6 +75,7 @@ class Request:
 
     # the engine's
     submitted: float = 0.0
+    arrival: int = -1  # its number in the queue
     cancelled: bool = False
 
 

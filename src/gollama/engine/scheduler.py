@@ -28,9 +28,11 @@ class Queue:
         return (entry[2] for entry in self._heap)
 
     def push(self, request: Request) -> None:
-        arrival = next(self._arrivals)
+        """Let a request wait; one that was here before has its place again."""
+        if request.arrival < 0:
+            request.arrival = next(self._arrivals)
         self.timed |= request.deadline is not None
-        heapq.heappush(self._heap, (arrival - request.priority * PRIORITY_STEP, arrival, request))
+        heapq.heappush(self._heap, (request.arrival - request.priority * PRIORITY_STEP, request.arrival, request))
 
     def pop(self) -> Request:
         return heapq.heappop(self._heap)[2]
