@@ -8,7 +8,10 @@ Importing does nothing: the compiled libraries are loaded on first use, and mode
 llama.cpp's log goes to the logger `gollama`.
 """
 
-from gollama.aio import AsyncLLM
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from gollama.context import Context
 from gollama.conversation import Conversation
 from gollama.embedding import Embedder
@@ -33,7 +36,7 @@ from gollama.errors import (
     TextError,
     UnknownOptionError,
 )
-from gollama.jobs import AsyncStream, Stream
+from gollama.jobs import Stream
 from gollama.llm import LLM
 from gollama.model import Model
 from gollama.options import LoadOptions, SamplingParams
@@ -84,3 +87,16 @@ __all__ = [
     "__version__",
     "version_info",
 ]
+
+
+if TYPE_CHECKING:
+    from gollama.aio import AsyncLLM, AsyncStream
+
+
+def __getattr__(name: str) -> Any:
+    """asyncio takes longer to import than all the rest, so what needs it waits until it is asked for."""
+    if name in ("AsyncLLM", "AsyncStream"):
+        from gollama import aio
+
+        return getattr(aio, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

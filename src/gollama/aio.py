@@ -4,20 +4,66 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from gollama._options import record
 from gollama.chat import Message
 from gollama.engine import EngineStats
 from gollama.generation import Generation
-from gollama.jobs import RETRY_SECONDS, AsyncInbox, AsyncStream, Jobs
+from gollama.jobs import RETRY_SECONDS, BaseStream, Jobs
 from gollama.llm import LLM, Prompt
 from gollama.options import LoadOptions, SamplingParams
-from gollama.results import Completion, Perplexity, RerankResult, Score
+from gollama.results import Chunk, Completion, Perplexity, RerankResult, Score
 
 if TYPE_CHECKING:
     import numpy
+
+
+class AsyncInbox:
+    """What the engine delivers, for a task of the running event loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[Any] = asyncio.Queue()
+
+    def put(self, item: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+    async def get(self) -> Any:
+        return await self._queue.get()
+
+
+class AsyncStream(BaseStream, AsyncIterator[Chunk]):
+    __doc__ = BaseStream.__doc__
+
+    def __init__(self, withdraw: Callable[..., None], generation: Generation, inbox: AsyncInbox) -> None:
+        super().__init__(withdraw, generation)
+        self._inbox = inbox
+
+    async def __anext__(self) -> Chunk:
+        if self._done:
+            raise StopAsyncIteration
+        try:
+            item = await self._inbox.get()
+        except BaseException:  # the task was cancelled
+            self._end()
+            raise
+        chunk = self._taken(item)
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        """End the generation, if it has not ended. May be called again."""
+        self._end()
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        self._end()
 
 
 class AsyncLLM:

@@ -14,12 +14,11 @@ from gollama.results import Chunk, Completion, FinishReason, Timings, TokenLogpr
 class _Transcript:
     """One choice's answer so far, and the part of it that was not shown yet."""
 
-    __slots__ = ("data", "logprobs", "text", "tokens")
+    __slots__ = ("logprobs", "text", "tokens")
 
     def __init__(self, params: SamplingParams) -> None:
         self.text = TextStream(cast("tuple[str, ...]", params.stop))
         self.tokens: list[int] = []
-        self.data: list[bytes] = []  # not yet pushed into the text
         self.logprobs: list[TokenLogprob] | None = None if params.logprobs is None else []
 
     def take(self) -> tuple[list[int], list[TokenLogprob] | None]:
@@ -44,7 +43,7 @@ class Generation:
         self.prompt_logprobs: list[TokenLogprob] | None = None if params.prompt_logprobs is None else []
         self._deliver = deliver
         self._whole = whole
-        self._plain = whole and not params.stop and params.logprobs is None  # text is of no interest before the end
+        self.quiet = whole and not params.stop and params.logprobs is None  # text is of no interest before the end
         self._left = params.n
         self._transcripts = [_Transcript(params) for _ in range(params.n)]
         self._shown: list[list[str]] = [[] for _ in range(params.n)]
@@ -54,9 +53,6 @@ class Generation:
     def token(self, choice: int, token: int, data: bytes, logprob: float, top: Sequence[tuple[int, float]]) -> bool:
         transcript = self._transcripts[choice]
         transcript.tokens.append(token)
-        if self._plain:
-            transcript.data.append(data)
-            return False
         if transcript.logprobs is not None:
             transcript.logprobs.append(TokenLogprob(token, data.decode("utf-8", "replace"), logprob, tuple(top)))
         shown = transcript.text.push(data)
@@ -68,6 +64,11 @@ class Generation:
             self._deliver(Chunk(shown, tokens, index=choice, logprobs=logprobs))
         return transcript.text.stopped
 
+    def collected(self, choice: int, tokens: list[int], data: bytes) -> None:
+        transcript = self._transcripts[choice]
+        transcript.tokens = tokens
+        self._shown[choice].append(transcript.text.push(data))
+
     def prompt(self, logprobs: Sequence[tuple[int, bytes, float, Sequence[tuple[int, float]]]]) -> None:
         assert self.prompt_logprobs is not None
         for token, data, logprob, top in logprobs:
@@ -78,8 +79,7 @@ class Generation:
             self._deliver(error)
         else:
             transcript = self._transcripts[choice]
-            shown = transcript.text.push(b"".join(transcript.data))
-            text = "".join([*self._shown[choice], shown, transcript.text.finish()])
+            text = "".join([*self._shown[choice], transcript.text.finish()])
             tokens, logprobs = transcript.take()
             self._deliver(Chunk(text, tokens, cast(FinishReason, reason), _usage(counts), _timings(counts), choice, logprobs))
         self._left -= 1

@@ -176,6 +176,7 @@ class Intake:
             prompt_logprobs=-1 if params.prompt_logprobs is None else params.prompt_logprobs,
             score_from=score_from or 1,
             reuse=params.cache_prompt,
+            quiet=generation.quiet,
             shift=params.overflow == "shift",
             keep=params.keep)
         engine.submit(generation.request)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import queue
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -46,21 +45,6 @@ class Inbox:
             except queue.Empty:
                 if os.getpid() != self._process:
                     raise ClosedError("this generation runs in the parent process, which a fork leaves it to") from None
-
-
-class AsyncInbox:
-    """What the engine delivers, for a task of the running event loop."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[Any] = asyncio.Queue()
-
-    def put(self, item: Any) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
-
-    async def get(self) -> Any:
-        return await self._queue.get()
 
 
 class Jobs:
@@ -117,7 +101,7 @@ def _labelled(deliver: Deliver, index: int, item: object) -> None:
     deliver((index, item))
 
 
-class _Stream:
+class BaseStream:
     """The chunks of one prompt's answer, as they come. Computing goes on whether they are read or not.
 
     Leaving it, by `close`, by the end of a `with` block or by forgetting it, ends the generation.
@@ -147,8 +131,8 @@ class _Stream:
             self._withdraw(self._generation, forgotten=True)
 
 
-class Stream(_Stream, Iterator[Chunk]):
-    __doc__ = _Stream.__doc__
+class Stream(BaseStream, Iterator[Chunk]):
+    __doc__ = BaseStream.__doc__
 
     def __init__(self, withdraw: Callable[..., None], generation: Generation, inbox: Inbox) -> None:
         super().__init__(withdraw, generation)
@@ -176,36 +160,3 @@ class Stream(_Stream, Iterator[Chunk]):
 
     def __exit__(self, *details: object) -> None:
         self._end()
-
-
-class AsyncStream(_Stream, AsyncIterator[Chunk]):
-    __doc__ = _Stream.__doc__
-
-    def __init__(self, withdraw: Callable[..., None], generation: Generation, inbox: AsyncInbox) -> None:
-        super().__init__(withdraw, generation)
-        self._inbox = inbox
-
-    async def __anext__(self) -> Chunk:
-        if self._done:
-            raise StopAsyncIteration
-        try:
-            item = await self._inbox.get()
-        except BaseException:  # the task was cancelled
-            self._end()
-            raise
-        chunk = self._taken(item)
-        if chunk is None:
-            raise StopAsyncIteration
-        return chunk
-
-    async def aclose(self) -> None:
-        """End the generation, if it has not ended. May be called again."""
-        self._end()
-
-    async def __aenter__(self) -> AsyncStream:
-        return self
-
-    async def __aexit__(self, *details: object) -> None:
-        self._end()
-
-

@@ -42,6 +42,14 @@ class Heard:
         self.started.set()
         return self._on_token is not None and self._on_token(choice, token)
 
+    def collected(self, choice: int, tokens: list[int], data: bytes) -> None:
+        if self.tokens[choice]:
+            self.wrong.append(f"choice {choice}: tokens of a quiet request before its end")
+        for token in tokens:
+            self.token(choice, token, b"%d " % token, 0.0, ())
+        if data != b"".join(b"%d " % token for token in tokens):
+            self.wrong.append(f"choice {choice}: other texts than those of its tokens")
+
     def prompt(self, logprobs: Sequence[tuple[int, bytes, float, Sequence[tuple[int, float]]]]) -> None:
         if self.reasons[0] is not None:
             self.wrong.append("prompt tokens after the end")

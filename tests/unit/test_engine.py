@@ -230,6 +230,16 @@ def test_working_sequences_are_neighbours(make: Maker) -> None:
         assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
 
 
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("ends", [0, 5], ids=["by length", "by the model"])
+def test_a_quiet_request_hears_its_tokens_at_the_end(make: Maker, n: int, ends: int) -> None:
+    engine, _ = make(FakeDevice(ends=ends))
+    loud = ask(engine, range(9), max_tokens=40, n=n).wait()
+    quiet = ask(engine, range(9), max_tokens=40, n=n, quiet=True).wait()
+    assert quiet.heard.tokens == loud.heard.tokens and quiet.heard.reasons == loud.heard.reasons
+    assert any(loud.heard.tokens)
+
+
 # ---- who goes first ----
 
 

@@ -297,7 +297,12 @@ class Batch:
         self.counters.completion_tokens += len(plan.owners)
         for (choice, _), token, ends, length in zip(plan.owners, words[at::3], words[at + 1 :: 3], words[at + 2 :: 3]):
             end = byte + length
-            self._take_token(choice, token, data[byte:end], ends)
+            if choice.quiet and not ends and choice.count + 1 < choice.until:
+                choice.count += 1
+                choice.tokens.append(token)
+                choice.data.append(data[byte:end])
+            else:
+                self._take_token(choice, token, data[byte:end], ends)
             byte = end
 
     def _deliver(self, plan: Plan, step: Step) -> None:
@@ -347,7 +352,11 @@ class Batch:
         choice.count += 1
         choice.tokens.append(token)
         try:
-            stop = choice.request.listener.token(choice.index, token, data, logprob, top)
+            if choice.quiet:
+                choice.data.append(data)
+                stop = False
+            else:
+                stop = choice.request.listener.token(choice.index, token, data, logprob, top)
         except Exception as error:  # of somebody else's code: it is his request's, and not the step's
             self.end(choice, "error", error)
             return
@@ -418,6 +427,8 @@ def refuse(request: Request, error: BaseException | None = None) -> None:
 
 def _tell(choice: Choice, reason: EndReason, error: BaseException | None) -> None:
     try:
+        if choice.quiet:
+            choice.request.listener.collected(choice.index, choice.tokens[len(choice.request.tokens) :], b"".join(choice.data))
         choice.request.listener.finished(choice.index, reason, error, choice.counts())
     except Exception:  # of somebody else's code: the engine goes on
         logger.exception("a listener failed")

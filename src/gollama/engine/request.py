@@ -43,6 +43,9 @@ class Listener(Protocol):
     def token(self, choice: int, token: int, data: bytes, logprob: float, top: Sequence[tuple[int, float]]) -> bool:
         """A token was generated; True ends the choice."""
 
+    def collected(self, choice: int, tokens: list[int], data: bytes) -> None:
+        """All tokens of a choice of a quiet request, and their texts; comes right before `finished`."""
+
     def prompt(self, logprobs: Sequence[tuple[int, bytes, float, Sequence[tuple[int, float]]]]) -> None:
         """(token, its text, log probability, likeliest) of prompt tokens, in order, from the second on; in one or more pieces."""
 
@@ -57,7 +60,8 @@ class Request:
     `samplers` has one for each choice, all told of the prompt already; the engine closes them. `deadline` is a time of
     `time.perf_counter`. `logprobs`, `prompt_logprobs`: -1 for none, else how many of the likeliest tokens; the prompt's are
     told from index `score_from` on. `max_tokens` 0 computes the prompt only. Without `reuse` no cached prefix serves it.
-    With `shift` a full context is slid along: the first `keep` tokens stay, half of the rest goes.
+    A `quiet` request's listener hears of the tokens at the end only; it may not ask for log probabilities. With `shift` a full
+    context is slid along: the first `keep` tokens stay, half of the rest goes.
     """
 
     tokens: list[int]
@@ -70,6 +74,7 @@ class Request:
     prompt_logprobs: int = -1
     score_from: int = 1
     reuse: bool = True
+    quiet: bool = False
     shift: bool = False
     keep: int = 0
 
@@ -82,7 +87,8 @@ class Request:
 class Choice:
     """One sequence in the making. The first of a request leads: the others, its siblings, take over its computed prompt."""
 
-    __slots__ = ("accepted", "cached", "checkpoint", "count", "done", "drafted", "first", "index", "last", "limit", "request", "sampler",
+    __slots__ = ("accepted", "cached", "checkpoint", "count", "data", "done", "drafted", "first", "index", "last", "limit", "quiet",
+                 "request", "sampler",
                  "scored", "siblings", "slot", "started", "tokens", "until")
 
     def __init__(self, request: Request, index: int, limit: int) -> None:
@@ -93,6 +99,8 @@ class Choice:
         self.limit = limit  # most tokens to generate
         self.until = limit  # look at the choice again when it has so many
         self.count = 0
+        self.quiet = request.quiet and not request.shift  # which takes tokens away
+        self.data: list[bytes] = []  # the texts of its tokens, if it is quiet
         self.cached = 0
         self.drafted = 0
         self.accepted = 0
