@@ -11,7 +11,7 @@ from gollama.engine.device import Device, State, Step
 from gollama.engine.plan import Plan, make_plan
 from gollama.engine.prefixes import SLID, Prefixes, Slot
 from gollama.engine.request import Choice, EndReason, Request
-from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, NativeError, OptionError
+from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, OptionError
 
 CHECKPOINT_TAIL = 4  # tokens of a prompt behind its checkpoint, so that the same prompt finds it too
 CHECKPOINT_LEAST = 64
@@ -234,10 +234,12 @@ class Batch:
             if len(choice.tokens) > self._device.context_size and choice.slot is not None:
                 try:
                     self._shift(choice, choice.slot)
-                except NativeError as error:
+                except (BrokenError, ClosedError):
+                    raise
+                except Exception as error:
                     self.end(choice, "error", error)
         plan = make_plan(self.active, self._device)
-        if len(plan.tokens) == len(self.active) == len(plan.owners) and all(choice.count for choice in self.active):
+        if plan.tokens and len(plan.tokens) == len(self.active) == len(plan.owners) and all(choice.count for choice in self.active):
             self._steady = plan  # everybody decodes
         return plan
 
