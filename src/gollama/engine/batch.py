@@ -56,6 +56,7 @@ class Batch:
         self.forks: list[Fork] = []
         self.timed = False  # somebody has a deadline
         self.counters = Counters()
+        self.sampled = False  # the last step has come so far: it cannot be computed again
         self._steady: Plan | None = None  # the last step's, if the next can be the same
 
     # ---- who is in ----
@@ -245,7 +246,9 @@ class Batch:
 
     def _compute(self, plan: Plan) -> None:
         counters = self.counters
+        self.sampled = False
         step = self._device.step(plan.tokens, plan.runs, plan.due, plan.samplers)
+        self.sampled = True
         counters.decode_seconds += step.decode_seconds
         counters.sample_seconds += step.sample_seconds
         if self._steady is not None:
@@ -370,6 +373,8 @@ class Batch:
             except (BrokenError, CancelledError, ClosedError):
                 raise
             except Exception as error:
+                if self.sampled:
+                    raise
                 self.recover()
                 self.end(choice, "error", error)
 
