@@ -26,21 +26,21 @@ class FakeDevice:
 
     def __init__(self, sequences: int = 1, context_size: int = 256, step_tokens: int = 64, outputs: int = 32, *, window: int = 0,
                  recurrent: bool = False, ends: int = 0, pause: float = 0.0, seed: int = 0) -> None:
-        self.sequences, self.context_size, self.step_tokens, self._least_outputs = sequences, context_size, step_tokens, outputs
+        self.context_size, self.step_tokens, self._least_outputs = context_size, step_tokens, outputs
         self.window, self.recurrent, self.ends, self.pause = window, recurrent, ends, pause
-        self.closed = self.broken = False
+        self.closed = False
         self.fault: Fault = lambda operation: None
         self.bad: Callable[[int], bool] = lambda seed: False
         self.violations: list[str] = []
         self.runs: list[list[tuple[int, int]]] = []  # of each step: (sequence, tokens)
         self.owner: int | None = None
-        self._cancelled = False
         self._random = random.Random(seed)
-        self._memory = [Memory() for _ in range(sequences)]
+        self._renew(sequences)
 
-    @property
-    def outputs(self) -> int:
-        return max(self.sequences, self._least_outputs)
+    def _renew(self, sequences: int) -> None:
+        self.sequences, self.outputs = sequences, max(sequences, self._least_outputs)
+        self.broken = self._cancelled = False
+        self._memory = [Memory() for _ in range(sequences)]
 
     # ---- rules ----
 
@@ -66,7 +66,7 @@ class FakeDevice:
         if isinstance(fault, BrokenError):
             self.broken = True
         if operation == "resize":
-            self._memory = [Memory() for _ in range(self.sequences)]
+            self._renew(self.sequences)
 
     def _of(self, sequence: int) -> Memory:
         self._require(0 <= sequence < self.sequences, "no such sequence")
@@ -95,12 +95,11 @@ class FakeDevice:
 
     def resize(self, sequences: int) -> None:
         self._use("resize")
-        self.sequences, self.broken, self._cancelled = sequences, False, False
-        self._memory = [Memory() for _ in range(sequences)]
+        self._renew(sequences)
 
     def abandon(self) -> None:
-        self.sequences, self.broken, self._cancelled, self.owner = 1, False, False, None
-        self._memory = [Memory()]
+        self.owner = None
+        self._renew(1)
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -215,10 +214,12 @@ class FakeDevice:
 
     def _sample(self, due: Sequence[int], samplers: Sequence[Any], places: list[tuple[int, int]]) -> FakeStep:
         step = FakeStep()
+        codes: list[int] = []
+        triples: list[int] = []
         wanted = any(number >= 0 for number in due[2::4])
         for (sequence, length), n_logprobs, scored, sampler in zip(places, due[2::4], due[3::4], samplers):
             if sampler is not None and self.bad(sampler.seed):
-                step.codes += (FAILED, 0)
+                codes += (FAILED, 0)
                 continue
             digest = self._memory[sequence].digest(length, self.window)
             token = scored
@@ -226,8 +227,8 @@ class FakeDevice:
                 token = chosen(digest, sampler.seed, sampler.count)
                 sampler.count += 1
             data = b"%d " % token
-            step.codes += (0, 1)
-            step.triples += (token, int(self.ends > 0 and token % self.ends == 0), len(data))
+            codes += (0, 1)
+            triples += (token, int(self.ends > 0 and token % self.ends == 0), len(data))
             step.data += data
             if wanted:
                 step.logprobs.append(logprob_of(digest, token))
@@ -235,6 +236,7 @@ class FakeDevice:
                 top = likeliest(digest, n_logprobs)
                 step.top_tokens += [one for one, _ in top]
                 step.top_logprobs += [number for _, number in top]
+        step.words, step.failed = codes + triples, codes[::2].count(FAILED)
         return step
 
     def failure(self, index: int, code: int) -> BaseException:

@@ -80,21 +80,13 @@ class FakeStep:
     """See gollama._native.Step."""
 
     def __init__(self) -> None:
-        self.codes: list[int] = []
-        self.triples: list[int] = []
+        self.words: list[int] = []
+        self.failed = 0
         self.data = b""
         self.logprobs: list[float] = []
         self.top_tokens: list[int] = []
         self.top_logprobs: list[float] = []
         self.decode_seconds = self.sample_seconds = 0.0
-
-    @property
-    def words(self) -> list[int]:
-        return self.codes + self.triples
-
-    @property
-    def failed(self) -> int:
-        return sum(code != 0 for code in self.codes[::2])
 
 
 class Limits(Protocol):
