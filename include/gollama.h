@@ -66,6 +66,9 @@ GOLLAMA_API bool    gollama_backend_load (const char * path, gollama_error * err
 GOLLAMA_API struct llama_model * gollama_model_load(
         const char * path, struct llama_model_params params, gollama_error * error);
 
+/* A LoRA adapter for a model, from a GGUF file that was checked as a model's is. */
+GOLLAMA_API struct llama_adapter_lora * gollama_adapter_load(struct llama_model * model, const char * path, gollama_error * error);
+
 /* What llama.h's llama_model_n_* and llama_model_is_* functions tell, by their names. Where only the vocabulary was
  * loaded, llama.cpp knows no sizes and they are 0. */
 typedef struct gollama_model_facts {
@@ -174,6 +177,11 @@ GOLLAMA_API void                   gollama_context_cancel(struct gollama_context
 /* From the owning thread: forget a cancellation that no step has seen. */
 GOLLAMA_API void                   gollama_context_resume(struct gollama_context * context);
 
+/* From the owning thread: compute with these adapters and no others, each with its scale. What is in memory was computed
+ * without them, and is the caller's to clear. */
+GOLLAMA_API bool gollama_context_set_adapters(
+        struct gollama_context * context, struct llama_adapter_lora ** adapters, float * scales, int32_t count, gollama_error * error);
+
 /* A run of tokens of one sequence, at consecutive positions. Runs come in the order of their sequences. */
 typedef struct gollama_run {
     int32_t sequence;
@@ -190,24 +198,30 @@ typedef struct gollama_due {
     llama_token token;      /* where there is no sampler: nothing is sampled, and this one's probability wanted */
 } gollama_due;
 
-/* What a step gives; the pointers are valid until the context's next step. */
+/* What a step gives; the pointers are valid until the context's next step.
+ *
+ * All numbers lie in `words`, so that one copy takes them: GOLLAMA_RESULT_WORDS of them in the order of the enum; behind them
+ * two for each due, its enum gollama_code (a failure concerns this one only, see gollama_outcome_message) and the number of
+ * its tokens; behind those three for each token, in the order of the due: the token, whether it ends the generation, and the
+ * length of its text, 0 for a control token. */
 typedef struct gollama_result {
-    /* Two words for each due: its enum gollama_code, where a failure concerns this one only (see gollama_outcome_message),
-     * and the number of its tokens. Behind them three for each token, in the order of the due: the token, whether it ends
-     * the generation, and the length of its text, 0 for a control token. */
     const int32_t *     words;
+    int32_t             n_words;
     const char *        bytes;        /* the texts, one behind the other */
     const float *       logprobs;     /* of each token: natural logarithm, before any sampler; 0 if it was not asked for */
     const llama_token * top_tokens;   /* of each token the min(n_logprobs, n_vocab) likeliest, best first */
     const float *       top_logprobs;
-    int32_t             n_words;
-    int32_t             n_failed;     /* how many of the due have another code than GOLLAMA_OK */
-    int32_t             n_bytes;
-    int32_t             n_logprobs;   /* 0 if none were asked for */
-    int32_t             n_top;
-    int64_t             decode_microseconds;
-    int64_t             sample_microseconds;
 } gollama_result;
+
+enum gollama_result_word {
+    GOLLAMA_RESULT_N_FAILED,
+    GOLLAMA_RESULT_N_BYTES,
+    GOLLAMA_RESULT_N_LOGPROBS, /* 0 if none were asked for */
+    GOLLAMA_RESULT_N_TOP,
+    GOLLAMA_RESULT_DECODE_MICROSECONDS,
+    GOLLAMA_RESULT_SAMPLE_MICROSECONDS,
+    GOLLAMA_RESULT_WORDS,
+};
 
 /* The hot loop's one call: decode the runs, then sample, accept and render what is due. False if nothing was computed. */
 GOLLAMA_API bool gollama_step(
@@ -216,6 +230,35 @@ GOLLAMA_API bool gollama_step(
 
 /* Why the due of this index failed in the last step. */
 GOLLAMA_API const char * gollama_outcome_message(const struct gollama_context * context, int32_t index);
+
+/* ---- speculation ------------------------------------------------------------------------------------------- */
+
+/* Drafts of what comes next on several tracks, each one text in the making, by llama.cpp's common layer. */
+struct gollama_speculator;
+
+/* With a draft model (whose context has `n_tracks` sequences) by that; with NULL by what followed the last `n_match` tokens
+ * when they came before. A draft has at most `n_max` tokens. The target context must outlive it. */
+GOLLAMA_API struct gollama_speculator * gollama_speculator_new(
+        struct gollama_context * target, struct llama_model * draft_model, struct llama_context_params draft_params,
+        int32_t n_tracks, int32_t n_match, int32_t n_max, gollama_error * error);
+GOLLAMA_API void gollama_speculator_free(struct gollama_speculator * speculator);
+
+typedef struct gollama_draft {
+    int32_t track;
+    int32_t restart; /* not 0: the track begins anew with the new tokens */
+    int32_t n_new;   /* tokens that the track got since it was asked last */
+    int32_t n_max;   /* most tokens wanted now */
+
+    int32_t n_drafted; /* result */
+} gollama_draft;
+
+/* Draft for all at once; `new_tokens` and `drafted` hold the tokens of one behind those of the other. */
+GOLLAMA_API bool gollama_speculator_draft(
+        struct gollama_speculator * speculator, gollama_draft * drafts, int32_t n_drafts, const llama_token * new_tokens,
+        llama_token * drafted, int32_t capacity, gollama_error * error);
+/* How many of a track's last draft came true. */
+GOLLAMA_API bool gollama_speculator_accept(
+        struct gollama_speculator * speculator, int32_t track, int32_t n_accepted, gollama_error * error);
 
 /* ---- sequences in a context's memory ------------------------------------------------------------------------- */
 

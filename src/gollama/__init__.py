@@ -8,8 +8,11 @@ Importing does nothing: the compiled libraries are loaded on first use, and mode
 llama.cpp's log goes to the logger `gollama`.
 """
 
+from gollama.aio import AsyncLLM
 from gollama.context import Context
+from gollama.conversation import Conversation
 from gollama.embedding import Embedder
+from gollama.engine import EngineStats
 from gollama.errors import (
     BrokenError,
     BusyError,
@@ -26,18 +29,22 @@ from gollama.errors import (
     NativeError,
     OptionError,
     OutOfMemoryError,
+    StateError,
     TextError,
     UnknownOptionError,
 )
+from gollama.jobs import AsyncStream, Stream
 from gollama.llm import LLM
 from gollama.model import Model
 from gollama.options import LoadOptions, SamplingParams
-from gollama.results import Chunk, Completion, RerankResult, Timings, Usage
+from gollama.results import Chunk, Completion, Perplexity, RerankResult, Score, Timings, TokenLogprob, Usage
 from gollama.sampler import Sampler
 from gollama.version import VersionInfo, __version__, version_info
 
 __all__ = [
     "LLM",
+    "AsyncLLM",
+    "AsyncStream",
     "BrokenError",
     "BusyError",
     "CancelledError",
@@ -47,8 +54,10 @@ __all__ = [
     "Completion",
     "Context",
     "ContextOverflowError",
+    "Conversation",
     "DownloadError",
     "Embedder",
+    "EngineStats",
     "GollamaError",
     "GrammarError",
     "InvalidModelError",
@@ -59,11 +68,16 @@ __all__ = [
     "NativeError",
     "OptionError",
     "OutOfMemoryError",
+    "Perplexity",
     "RerankResult",
     "Sampler",
     "SamplingParams",
+    "Score",
+    "StateError",
+    "Stream",
     "TextError",
     "Timings",
+    "TokenLogprob",
     "UnknownOptionError",
     "Usage",
     "VersionInfo",

@@ -59,6 +59,10 @@ class ContextOverflowError(GollamaError, ValueError):
     """The prompt does not fit the context."""
 
 
+class StateError(GollamaError, ValueError):
+    """A state file that is damaged, or was saved with another model or other settings."""
+
+
 class CancelledError(GollamaError, RuntimeError):
     """The call was cancelled."""
 

@@ -24,7 +24,8 @@ Deliver = Callable[[Any], object]
 class Submitter(Protocol):
     """Whoever hands generations to an engine: an LLM."""
 
-    def submit(self, generation: Generation, tokens: list[int], **request: Any) -> None: ...
+    @property
+    def submit(self) -> Callable[..., None]: ...
 
     def withdraw(self, generation: Generation, *, forgotten: bool = False) -> None: ...
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, overload
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
-from gollama import models
-from gollama._memory import available_memory
+from gollama import _native, models, scoring, states
 from gollama._options import record
-from gollama.chat import ChatFormatter, Message
-from gollama.engine import ContextDevice, Engine, EngineStats, Prefixes, Request, sampler_handle
-from gollama.errors import ClosedError, ContextOverflowError, NativeError, OptionError, TextError
+from gollama.chat import Message
+from gollama.conversation import Conversation
+from gollama.embedding import Embedder
+from gollama.engine import EngineStats, Prefixes
+from gollama.errors import ContextOverflowError, OptionError
 from gollama.generation import Generation
+from gollama.intake import Intake
 from gollama.jobs import RETRY_SECONDS, Inbox, Jobs, Stream
 from gollama.model import Model
 from gollama.options import LoadOptions, SamplingParams
-from gollama.results import Completion
-from gollama.sampler import Sampler
+from gollama.results import Completion, Perplexity, RerankResult, Score, TokenLogprob
+
+if TYPE_CHECKING:
+    import numpy
 
 Prompt = str | Sequence[int]
 
-MOST_PRIORITY = 1000
 
 
 class LLM:
@@ -47,25 +50,12 @@ class LLM:
         self.options = record(LoadOptions, options, fields, "options")
         self.model = Model(models.resolve(model), self.options, on_progress=on_progress)
         try:
-            self._require_generative()
-            self._device = ContextDevice(self.model, self.options)
-            self._engine = Engine(self._device, max_sequences=self._affordable_sequences(), queue_size=self.options.queue_size,
-                                  cache_bytes=self.options.prefix_cache * 2**20)
+            self.intake: Intake = Intake(self.model, self.options)
         except BaseException:
             self.model.close()
             raise
-        self._formatter: ChatFormatter | None = None
-        self._formatting = threading.Lock()
-
-    def _require_generative(self) -> None:
-        if not self.model.is_generative:
-            raise NativeError(f"{self.model.path.name} ({self.model.architecture}) is not a model that continues text")
-
-    def _affordable_sequences(self) -> int:
-        """max_sequences, but no more than fit into half of the memory that is left."""
-        free = available_memory()
-        each = self.model.bytes_per_token * self._device.context_size
-        return self.options.max_sequences if free is None else max(1, min(self.options.max_sequences, 1 + free // 2 // max(each, 1)))
+        self._embedders: dict[str, Embedder] = {}
+        self._embedding = threading.Lock()
 
     def __enter__(self) -> LLM:
         return self
@@ -83,24 +73,32 @@ class LLM:
     @property
     def context_size(self) -> int:
         """Most tokens of one generation, prompt and answer together."""
-        return self._device.context_size
+        return self.intake.context_size
 
     def close(self) -> None:
         """End what is being generated as cancelled and free everything. May be called again."""
-        self._engine.close()
+        self.intake.close()
         self.model.close()
 
     def cancel(self) -> None:
         """From any thread: end everything that is being generated or waits; it finishes with finish_reason "cancelled"."""
-        self._engine.cancel_all()
+        self.intake.cancel()
 
     def stats(self) -> EngineStats:
         """What the engine has done so far, and what it holds."""
-        return self._engine.stats()
+        return self.intake.engine.stats()
 
     def clear_cache(self) -> None:
         """Forget all prompts that were computed, but those of running generations."""
-        self._engine.call(Prefixes.forget)
+        self.intake.engine.call(Prefixes.forget)
+
+    def set_adapters(self, adapters: Mapping[str | os.PathLike[str], float]) -> None:
+        """Compute with these LoRA adapters (GGUF files) and their scales from now on; an empty mapping for none.
+
+        Waits for what runs, and forgets the prompts that were computed. ModelNotFoundError, InvalidModelError for a file that
+        is damaged or does not fit the model; then nothing changes.
+        """
+        self.intake.set_adapters(adapters)
 
     # ---- text ----
 
@@ -125,7 +123,7 @@ class LLM:
         OptionError, BusyError (too many wait), ClosedError.
         """
         settings = record(SamplingParams, params, sampling, "params")
-        prompts, single = self._prompts(prompt)
+        prompts, single = self.intake.prompts(prompt)
         completions = self._complete(prompts, settings, priority=priority, timeout=timeout)
         return completions[0] if single else completions
 
@@ -133,10 +131,7 @@ class LLM:
                timeout: float | None = None, **sampling: Any) -> Stream:
         """Continue a text, chunk by chunk. Closing the iterator ends the generation."""
         settings = record(SamplingParams, params, sampling, "params")
-        prompts, single = self._prompts(prompt)
-        if not single:
-            raise TextError("a stream takes one prompt, not a list of them")
-        return self._stream(prompts[0], settings, priority=priority, timeout=timeout)
+        return self._stream(self.intake.prompt(prompt), settings, priority=priority, timeout=timeout)
 
     # ---- chat ----
 
@@ -147,20 +142,92 @@ class LLM:
         Text in the messages never becomes a control token. ChatError names the field that is wrong.
         """
         settings = record(SamplingParams, params, sampling, "params")
-        return self._complete([self._chat_tokens(messages)], settings, priority=priority, timeout=timeout)[0]
+        return self._complete([self.intake.chat_tokens(messages)], settings, priority=priority, timeout=timeout)[0]
 
     def stream_chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
                     timeout: float | None = None, **sampling: Any) -> Stream:
         """Answer a conversation, chunk by chunk."""
         settings = record(SamplingParams, params, sampling, "params")
-        return self._stream(self._chat_tokens(messages), settings, priority=priority, timeout=timeout)
+        return self._stream(self.intake.chat_tokens(messages), settings, priority=priority, timeout=timeout)
 
-    def _chat_tokens(self, messages: Sequence[Message]) -> list[int]:
-        with self._formatting:
-            if self._formatter is None:
-                self._require_open()
-                self._formatter = ChatFormatter(self.model)
-            return self._formatter.tokenize(messages)
+    def conversation(self, *, system: str | None = None) -> Conversation:
+        """A conversation that keeps its messages, beginning with a system message if one is given."""
+        return Conversation(self, [] if system is None else [{"role": "system", "content": system}])
+
+    # ---- embeddings and scores ----
+
+    def embed(self, texts: str | Iterable[str | Iterable[int]], *, normalize: bool = True, truncate: bool = False,
+              pooling: str = "auto") -> numpy.ndarray:
+        """The vectors of texts, or of lists of token ids: float32 of shape (n, dimension), in the order given.
+
+        As Embedder.embed; "auto" is the model's own pooling, or the mean where it has none. Threads take turns.
+        """
+        with self._embedding:
+            return self._embedder(pooling).embed(texts, normalize=normalize, truncate=truncate)
+
+    def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None) -> list[RerankResult]:
+        """The documents by how well they answer the query, best first, by a model made for it. As Embedder.rerank."""
+        with self._embedding:
+            return self._embedder("rank").rerank(query, documents, top_n=top_n)
+
+    def _embedder(self, pooling: str) -> Embedder:
+        self.intake.require_open()
+        if pooling not in self._embedders:
+            embedder = Embedder(self.model, self.options, pooling=pooling)
+            if pooling == "auto" and embedder.pooling == "none":
+                embedder.close()
+                embedder = self._embedder("mean")
+            self._embedders[pooling] = embedder
+        return self._embedders[pooling]
+
+    def score(self, text: Prompt) -> Score:
+        """How likely the model finds a text, token by token. ContextOverflowError if it does not fit the context."""
+        tokens = self.intake.prompt(text)
+        if len(tokens) > self.context_size:
+            raise ContextOverflowError(f"the text has {len(tokens)} tokens and the context {self.context_size}: load with a larger "
+                                       "context_size, or use perplexity(), which takes it in windows")
+        return Score(self._scores([tokens], 1)[0])
+
+    def perplexity(self, text: Prompt, *, window: int | None = None) -> Perplexity:
+        """The model's perplexity over a long text, as llama.cpp's llama-perplexity computes it.
+
+        The text is cut into windows of `window` tokens (None: 512, or the context size if that is less), and the second
+        half of each is scored.
+        """
+        size = min(512, self.context_size) if window is None else window
+        if isinstance(size, bool) or not isinstance(size, int) or not 4 <= size <= self.context_size:
+            raise OptionError(f"window must be a number of tokens between 4 and {self.context_size}, not {window!r}")
+        return scoring.perplexity(self._scores(scoring.windows(self.model, self.intake.prompt(text), size), size // 2 + 1))
+
+    def _scores(self, prompts: Sequence[list[int]], start: int) -> list[list[TokenLogprob]]:
+        params = SamplingParams(temperature=0, prompt_logprobs=0)
+        return [completion.prompt_logprobs or [] for completion in self._complete(prompts, params, score_from=start)]
+
+    # ---- states ----
+
+    def save_state(self, path: str | os.PathLike[str]) -> int:
+        """Write what was computed of prompts so far to a file, for `load_state`; how many prompts' beginnings it holds."""
+        entries = self.intake.engine.call(Prefixes.saved_states)
+        states.write(path, self._state_fingerprint(), entries)
+        return len(entries)
+
+    def load_state(self, path: str | os.PathLike[str]) -> int:
+        """Take up what `save_state` wrote: prompts that begin likewise need not be computed. How many beginnings there were.
+
+        They take part in the prefix cache, within `prefix_cache`; those that do not fit are left out. StateError if the
+        file is damaged, or of another model, release of llama.cpp or settings; then nothing changes.
+        """
+        entries = states.read(path, self._state_fingerprint(), self.model.n_vocab, self.context_size)
+
+        def take(prefixes: Prefixes) -> int:
+            for entry in entries:
+                prefixes.add(entry.tokens, entry.state, entry.first)
+            return sum(any(entry.tokens == kept.tokens for kept in prefixes.saved) for entry in entries)
+
+        return self.intake.engine.call(take)
+
+    def _state_fingerprint(self) -> str:
+        return f"{self.model.fingerprint} {_native.library().release} flash_attention={self.options.flash_attention}"
 
     # ---- tokens ----
 
@@ -174,40 +241,9 @@ class LLM:
 
     # ---- inside ----
 
-    def _require_open(self) -> None:
-        if self.closed:
-            raise ClosedError(f"the model {self.model.path} is closed")
-
-    def _prompts(self, prompt: Any) -> tuple[list[list[int]], bool]:
-        """The tokens of each prompt, and whether it was a single one."""
-        if isinstance(prompt, str):
-            return [self._tokens(prompt)], True
-        if isinstance(prompt, (bytes, dict)) or not isinstance(prompt, Iterable):
-            raise TextError(f"the prompt must be a str or a list of str, not {type(prompt).__name__}")
-        prompts = list(prompt)
-        if prompts and all(hasattr(one, "__index__") for one in prompts):
-            return [self._tokens(prompts)], True
-        return [self._tokens(one) for one in prompts], False
-
-    def _tokens(self, prompt: Any) -> list[int]:
-        if not isinstance(prompt, str):
-            if isinstance(prompt, (bytes, dict)) or not isinstance(prompt, Iterable):
-                raise TextError(f"the prompt must be a str or a list of str, not of {type(prompt).__name__}")
-            prompt = list(prompt)
-            if not all(hasattr(one, "__index__") for one in prompt):
-                raise TextError("a prompt must be a str or a list of token ids")
-        if not len(prompt):
-            raise TextError("the prompt is empty")
-        if not isinstance(prompt, str):
-            return self.model.check_tokens(prompt)
-        tokens = self.tokenize(prompt)
-        if not tokens:
-            raise TextError(f"the vocabulary of {self.model.path.name} has no tokens for the prompt {prompt[:20]!r}")
-        return tokens
-
     def _complete(self, prompts: Sequence[list[int]], params: SamplingParams, **request: Any) -> list[Completion]:
         inbox = Inbox()
-        with Jobs(self, prompts, params, inbox.put, **request) as jobs:
+        with Jobs(self.intake, prompts, params, inbox.put, **request) as jobs:
             while not jobs.done:
                 if jobs.submit():
                     jobs.note(inbox.get())
@@ -218,76 +254,5 @@ class LLM:
     def _stream(self, tokens: list[int], params: SamplingParams, **request: Any) -> Stream:
         inbox = Inbox()
         generation = Generation(params, inbox.put, whole=False)
-        self.submit(generation, tokens, **request)
-        return Stream(self.withdraw, generation, inbox)
-
-    def submit(self, generation: Generation, tokens: list[int], *, priority: int = 0, timeout: float | None = None,
-               score_from: int | None = None) -> None:
-        """Hand a generation to the engine. What can be checked is checked here; nothing is delivered if this raises.
-
-        With `score_from` nothing is generated: the prompt's tokens from there on are scored.
-        """
-        self._require_open()
-        params = generation.params
-        check_request(self.model.n_vocab, params, priority, timeout)
-        if params.overflow == "shift" and not self._device.can_shift:
-            raise OptionError(f"the memory of {self.model.architecture} models cannot be shifted: use overflow='truncate'")
-        if score_from is None:
-            tokens = self._fit(tokens, params)
-        generation.request = Request(
-            tokens, self._samplers(tokens, params), generation,
-            max_tokens=params.max_tokens if score_from is None else 0,
-            priority=priority,
-            deadline=None if timeout is None else time.perf_counter() + timeout,
-            logprobs=-1 if params.logprobs is None else params.logprobs,
-            prompt_logprobs=-1 if params.prompt_logprobs is None else params.prompt_logprobs,
-            score_from=score_from or 1,
-            reuse=params.cache_prompt,
-            shift=params.overflow == "shift",
-            keep=params.keep)
-        self._engine.submit(generation.request)
-
-    def withdraw(self, generation: Generation, *, forgotten: bool = False) -> None:
-        """End a generation; nothing happens if it has ended. `forgotten`: from a finalizer."""
-        if generation.request is not None:
-            (self._engine.drop if forgotten else self._engine.cancel)(generation.request)
-
-    def _fit(self, tokens: list[int], params: SamplingParams) -> list[int]:
-        """The prompt, without its oldest tokens where it is too long and that is wanted."""
-        size = self.context_size
-        if len(tokens) < size:
-            return tokens
-        if params.overflow == "error":
-            raise ContextOverflowError(
-                f"the prompt has {len(tokens)} tokens and the context {size}, of which the answer needs one at least: load with a "
-                "larger context_size, pass less text, or choose what is left out with overflow='truncate'")
-        room = size - min(params.max_tokens or size // 4, size // 2)
-        if params.keep >= room:
-            raise OptionError(f"keep={params.keep} leaves no room in a context of {size}")
-        return tokens[: params.keep] + tokens[len(tokens) - (room - params.keep) :]
-
-    def _samplers(self, tokens: list[int], params: SamplingParams) -> list[Any]:
-        made: list[Any] = []
-        try:
-            for index in range(params.n):
-                sampler = Sampler(self.model, params, choice=index)
-                made.append(sampler_handle(sampler))
-                if params.needs_history:
-                    sampler.accept(tokens)
-        except BaseException:
-            for handle in made:
-                handle.close()
-            raise
-        return made
-
-
-
-def check_request(n_vocab: int, params: SamplingParams, priority: Any, timeout: Any) -> None:
-    """OptionError for what no request can have."""
-    for name in ("logprobs", "prompt_logprobs"):
-        if (getattr(params, name) or 0) > n_vocab:
-            raise OptionError(f"{name} must be at most {n_vocab}, the size of the vocabulary")
-    if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > MOST_PRIORITY:
-        raise OptionError(f"priority must be a whole number between {-MOST_PRIORITY} and {MOST_PRIORITY}, not {priority!r}")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
-        raise OptionError(f"timeout must be a number of seconds greater than 0, not {timeout!r}")
+        self.intake.submit(generation, tokens, **request)
+        return Stream(self.intake.withdraw, generation, inbox)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -12,8 +13,12 @@ from gollama._resource import Resource
 from gollama.errors import ModelNotFoundError, OptionError
 from gollama.options import LoadOptions
 
+FINGERPRINT_PARTS = 64
+FINGERPRINT_BYTES = 2**16
 
-def _existing_file(path: str | os.PathLike[str]) -> Path:
+
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a file; ModelNotFoundError or OptionError if it is none."""
     file = Path(path)
     if "\0" in str(file):
         raise OptionError("a path may not hold a NUL character")
@@ -41,7 +46,7 @@ class Model(Resource):
 
     def __init__(self, path: str | os.PathLike[str], options: LoadOptions | None = None, *, vocab_only: bool = False,
                  on_progress: Callable[[float], object] | None = None) -> None:
-        self.path = _existing_file(path)
+        self.path = existing_file(path)
         self.vocab_only = vocab_only
         options = options or LoadOptions()
         self._handle: _native.ModelHandle = _native.ModelHandle(self.path, {
@@ -208,6 +213,17 @@ class Model(Resource):
         width = self.n_embd // heads
         key, value = (int(metadata.get(f"{self.architecture}.attention.{name}_length", width)) for name in ("key", "value"))
         return 2 * self.n_layer * max(self.n_head_kv, 1) * (key + value)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest that tells model files apart: of the size and of 64 evenly spaced parts, the first and last among them."""
+        size = self.path.stat().st_size
+        digest = hashlib.sha256(str(size).encode())
+        with self.path.open("rb") as file:
+            for part in range(FINGERPRINT_PARTS):
+                file.seek(max(0, size - FINGERPRINT_BYTES) * part // (FINGERPRINT_PARTS - 1))
+                digest.update(file.read(FINGERPRINT_BYTES))
+        return digest.hexdigest()
 
     def check_tokens(self, tokens: Iterable[int]) -> list[int]:
         """The token ids as a list of int; OptionError for one that is not in the vocabulary."""

@@ -39,6 +39,11 @@ class LoadOptions:
     max_sequences: int = option(16, "most generations computed at once; memory for each is taken when it is first needed", int,
                                 least=1, most=MOST_SEQUENCES)
     queue_size: int = option(1024, "most requests that wait for their turn; one more is a BusyError", int, least=1)
+    speculative: str | None = option(
+        None, "guess tokens ahead and check them in one step: 'ngram' from the text itself, or a small model's name or path; None: do not",
+        str, optional=True)
+    speculative_tokens: int = option(7, "most tokens guessed at once", int, least=1, most=64)
+    speculative_match: int = option(3, "'ngram' guesses what followed the last time when so many tokens came", int, least=1, most=64)
     prefix_cache: int = option(256, "MiB of memory for the beginnings of prompts that were computed before; 0: none", int, least=0)
 
     def __post_init__(self) -> None:

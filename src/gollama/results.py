@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -102,6 +103,32 @@ class Chunk:
     timings: Timings | None = None
     index: int = 0
     logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """How likely a text is. `tokens` begin with its second, since nothing comes before the first."""
+
+    tokens: list[TokenLogprob]
+
+    @property
+    def logprob(self) -> float:
+        """The text's log probability behind its first token: the sum over the tokens."""
+        return math.fsum(token.logprob for token in self.tokens)
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean negative log probability of a token."""
+        return math.exp(-self.logprob / len(self.tokens)) if self.tokens else math.nan
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Perplexity over windows of a long text; `error` is its standard error, `n_tokens` how many tokens were scored."""
+
+    value: float
+    error: float
+    n_tokens: int
 
 
 @dataclass(frozen=True)

@@ -98,8 +98,7 @@ void gollama_context::sample_one(const gollama_due & due, gollama_sampler & samp
 }
 
 void gollama_context::clear_results(int32_t n_due) {
-    words.assign(2 * n_due, 0);
-    n_failed = 0;
+    words.assign(GOLLAMA_RESULT_WORDS + 2 * n_due, 0);
     messages.clear();
     bytes.clear();
     logprobs.clear();
@@ -123,10 +122,10 @@ void gollama_context::sample(const gollama_due * due, gollama_sampler * const * 
         if (error.code != GOLLAMA_OK) {
             messages.resize(count);
             messages[i] = error.message;
-            n_failed++;
+            words[GOLLAMA_RESULT_N_FAILED]++;
         }
-        words[2 * i]     = error.code;
-        words[2 * i + 1] = static_cast<int32_t>(logprobs.size() - before);
+        words[GOLLAMA_RESULT_WORDS + 2 * i]     = error.code;
+        words[GOLLAMA_RESULT_WORDS + 2 * i + 1] = static_cast<int32_t>(logprobs.size() - before);
     }
 }
 
@@ -178,6 +177,16 @@ void gollama_context_cancel(gollama_context * context) { context->cancelled = tr
 
 void gollama_context_resume(gollama_context * context) { context->cancelled = false; }
 
+bool gollama_context_set_adapters(gollama_context * context, llama_adapter_lora ** adapters, float * scales, int32_t count,
+                                  gollama_error * error) {
+    return gollama::guarded(context, error, false, [&] {
+        if (llama_set_adapters_lora(context->context, adapters, count, scales) != 0) {
+            throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("the adapters cannot be used"));
+        }
+        return true;
+    });
+}
+
 bool gollama_step(gollama_context * context, const llama_token * tokens, const gollama_run * runs, int32_t n_runs,
                   const gollama_due * due, gollama_sampler * const * samplers, int32_t n_due, gollama_result * result,
                   gollama_error * error) {
@@ -202,18 +211,13 @@ bool gollama_step(gollama_context * context, const llama_token * tokens, const g
         self.decode();
         const int64_t decoded = ggml_time_us();
         self.sample(due, samplers, n_due);
-        result->words               = self.words.data();
-        result->n_words             = static_cast<int32_t>(self.words.size());
-        result->n_failed            = self.n_failed;
-        result->bytes               = self.bytes.data();
-        result->n_bytes             = static_cast<int32_t>(self.bytes.size());
-        result->logprobs            = self.logprobs.data();
-        result->n_logprobs          = wanted ? static_cast<int32_t>(self.logprobs.size()) : 0;
-        result->top_tokens          = self.top_tokens.data();
-        result->top_logprobs        = self.top_logprobs.data();
-        result->n_top               = static_cast<int32_t>(self.top_tokens.size());
-        result->decode_microseconds = decoded - start;
-        result->sample_microseconds = ggml_time_us() - decoded;
+        self.words[GOLLAMA_RESULT_N_BYTES]             = static_cast<int32_t>(self.bytes.size());
+        self.words[GOLLAMA_RESULT_N_LOGPROBS]          = wanted ? static_cast<int32_t>(self.logprobs.size()) : 0;
+        self.words[GOLLAMA_RESULT_N_TOP]               = static_cast<int32_t>(self.top_tokens.size());
+        self.words[GOLLAMA_RESULT_DECODE_MICROSECONDS] = static_cast<int32_t>(std::min<int64_t>(decoded - start, INT32_MAX));
+        self.words[GOLLAMA_RESULT_SAMPLE_MICROSECONDS] = static_cast<int32_t>(std::min<int64_t>(ggml_time_us() - decoded, INT32_MAX));
+        *result = { self.words.data(), static_cast<int32_t>(self.words.size()), self.bytes.data(), self.logprobs.data(),
+                    self.top_tokens.data(), self.top_logprobs.data() };
         return true;
     });
 }

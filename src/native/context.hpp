@@ -19,7 +19,6 @@ struct gollama_context {
     bool                                 broken = false;
 
     // the last step's results
-    int32_t                  n_failed = 0;
     std::vector<int32_t>     words;
     std::vector<std::string> messages;
     std::vector<char>        bytes;

@@ -160,20 +160,30 @@ void check_tensors(const gguf_context * gguf, uint64_t size) {
     }
 }
 
+using gguf_ptr = std::unique_ptr<gguf_context, void (*)(gguf_context *)>;
+
 }  // namespace
 
-int32_t check_gguf(const char * path) {
+// Opens the file's header: that the file is GGUF, and that its tensors lie within it.
+static gguf_ptr open_header(const char * path) {
     block_reader reader(path);
     char         magic[4] = {};
     if (block_reader::read(&reader, magic, 0, sizeof(magic)) < sizeof(magic) || std::memcmp(magic, GGUF_MAGIC, sizeof(magic)) != 0) {
         refuse(reader.size == 0 ? "the file is empty" : "the file is not in GGUF format: it does not begin with 'GGUF'");
     }
-    const gguf_init_params                                params = { /*.no_alloc =*/true, /*.ctx =*/nullptr };
-    const std::unique_ptr<gguf_context, void (*)(gguf_context *)> gguf(
-        gguf_init_from_callback(block_reader::read, &reader, 0, reader.size, params), gguf_free);
+    const gguf_init_params params = { /*.no_alloc =*/true, /*.ctx =*/nullptr };
+    gguf_ptr               gguf(gguf_init_from_callback(block_reader::read, &reader, 0, reader.size, params), gguf_free);
     if (!gguf) {
         refuse(with_log("the GGUF header is damaged"));
     }
+    check_tensors(gguf.get(), reader.size);
+    return gguf;
+}
+
+void check_container(const char * path) { open_header(path); }
+
+int32_t check_gguf(const char * path) {
+    const gguf_ptr gguf = open_header(path);
     const metadata meta(gguf.get());
     meta.check_size("block_count", 1, 4096);
     meta.check_size("embedding_length", 1, 1 << 20);
@@ -195,7 +205,6 @@ int32_t check_gguf(const char * path) {
         meta.check_epsilon(name);
     }
     check_vocabulary(meta);
-    check_tensors(gguf.get(), reader.size);
     const int64_t learned = gguf_find_tensor(gguf.get(), "position_embd.weight");
     return learned < 0 ? 0 : static_cast<int32_t>(std::min<int64_t>(gguf_get_tensor_ne(gguf.get(), learned)[1], INT32_MAX));
 }

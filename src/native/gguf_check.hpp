@@ -9,4 +9,7 @@ namespace gollama {
 // learned embeddings for, which no context may pass, or 0 if it computes them.
 int32_t check_gguf(const char * path);
 
+// The same for any GGUF file: that it is one, whose tensors lie within it.
+void check_container(const char * path);
+
 }  // namespace gollama

@@ -20,14 +20,16 @@ template <typename Function> static Function cpu_function(const char * name) {
 }
 
 threadpool::threadpool(llama_context * context, int n_threads, int n_threads_batch) :
-    context(context),
+    contexts{ context },
     n_threads(std::max(n_threads, n_threads_batch)) {
     create();
 }
 
 threadpool::~threadpool() {
     if (process == this_process()) {
-        llama_detach_threadpool(context);
+        for (llama_context * context : contexts) {
+            llama_detach_threadpool(context);
+        }
         cpu_function<void (*)(ggml_threadpool_t)>("ggml_threadpool_free")(pool);
     }
 }
@@ -39,7 +41,19 @@ void threadpool::create() {
     if (!pool) {
         throw failure(GOLLAMA_FAILED, "the threads to compute with could not be made");
     }
-    llama_attach_threadpool(context, pool, nullptr);
+    for (llama_context * context : contexts) {
+        llama_attach_threadpool(context, pool, nullptr);
+    }
+}
+
+void threadpool::attach(llama_context * other) {
+    contexts.push_back(other);
+    llama_attach_threadpool(other, pool, nullptr);
+}
+
+void threadpool::detach(llama_context * other) {
+    contexts.erase(std::remove(contexts.begin(), contexts.end(), other), contexts.end());
+    llama_detach_threadpool(other);
 }
 
 void threadpool::revive() {

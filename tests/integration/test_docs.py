@@ -22,8 +22,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "code"), blocks("python"), ids=lambda value: value if len(value) < 40 else "")
-def test_a_python_example_runs(name: str, code: str) -> None:
-    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=200)
+def test_a_python_example_runs(name: str, code: str, tmp_path: Path) -> None:
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=200, cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
 
 

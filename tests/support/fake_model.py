@@ -66,6 +66,11 @@ class FakeSampler:
     def close(self) -> None:
         self.closed = True
 
+    def choose(self, digest: int) -> int:
+        token = chosen(digest, self.seed, self.count)
+        self.count += 1
+        return token
+
 
 class FakeState:
     def __init__(self, memory: Memory) -> None:

@@ -16,9 +16,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # top to bottom; a module imports from its own layer or one below
 LAYERS = (
-    ("__main__",), ("cli",), ("__init__", "lowlevel"), ("llm",), ("jobs",), ("generation",), ("chat",), ("engine",),
-    ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("models", "version"), ("_resource",), ("_native",),
-    ("results", "options", "_text", "_threads", "_memory"), ("_options",), ("errors",),
+    ("__main__",), ("cli",), ("__init__", "lowlevel"), ("aio",), ("llm",), ("intake", "conversation", "states", "scoring"), ("jobs",),
+    ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("models", "version"),
+    ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options",), ("errors",),
 )
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 

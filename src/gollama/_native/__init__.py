@@ -8,14 +8,17 @@ from gollama._native.context import ContextFields, ContextHandle, Sampled, State
 from gollama._native.embedding import EmbedderFields, EmbedderHandle, Piece
 from gollama._native.handles import Handle
 from gollama._native.library import Library, build, library
-from gollama._native.model import LoadFields, ModelHandle
+from gollama._native.model import AdapterHandle, LoadFields, ModelHandle
 from gollama._native.sampler import SamplerHandle, sampling_defaults
+from gollama._native.speculator import DraftRequest, SpeculatorHandle
 from gollama._native.text import utf8
 
 __all__ = [
+    "AdapterHandle",
     "ChatTemplatesHandle",
     "ContextFields",
     "ContextHandle",
+    "DraftRequest",
     "EmbedderFields",
     "EmbedderHandle",
     "Handle",
@@ -25,6 +28,7 @@ __all__ = [
     "Piece",
     "Sampled",
     "SamplerHandle",
+    "SpeculatorHandle",
     "State",
     "Step",
     "build",

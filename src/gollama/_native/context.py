@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 from gollama._native import log
 from gollama._native.failures import Failures
 from gollama._native.handles import Handle
 from gollama._native.library import library
-from gollama._native.model import ModelHandle
+from gollama._native.model import AdapterHandle, ModelHandle
 from gollama._native.sampler import SamplerHandle
 from gollama._native.text import decode
-from gollama.errors import GollamaError, OptionError, OutOfMemoryError
+from gollama.errors import ClosedError, GollamaError, OptionError, OutOfMemoryError
 
 
 class ContextFields(TypedDict):
@@ -37,7 +38,7 @@ class Sampled(NamedTuple):
 
 
 class Step:
-    """What a step gave, as flat lists, since a step of many sequences makes no objects for each.
+    """What a step gave, as flat lists, since a step of many sequences makes no objects for each. Valid until the next step.
 
     `words`: for each due its code (0: good) and its number of tokens; behind them for each token the token, whether it
     ends the generation, and the length of its text in `data`. `logprobs` has one number for each token and the `top` lists
@@ -111,6 +112,7 @@ class ContextHandle(Handle):
         self._tokens = ffi.new("llama_token[]", self.batch_size)
         self._runs = ffi.new("int32_t[]", 4 * self.sequences)
         self._result = ffi.new("gollama_result *")
+        self._results = Step()
         self._make_room(self.outputs)
 
     def _make_room(self, count: int) -> None:
@@ -147,24 +149,28 @@ class ContextHandle(Handle):
                 self._samplers[index] = self._ffi.NULL if sampler is None else sampler.pinned
             self._bound[:count] = samplers
         if self.pinned is not None:
+            if self._closing:
+                raise ClosedError("the context is closed")
             return self._step(self.pinned, len(runs) // 4, count)
         with self.use() as context:
             return self._step(context, len(runs) // 4, count)
 
     def _step(self, context: Any, n_runs: int, n_due: int) -> Step:
-        result, unpack = self._result, self._ffi.unpack
+        result, unpack, step = self._result, self._ffi.unpack, self._results
         tokens, runs, due = self._arguments
         if not self._lib.gollama_step(context, tokens, runs, n_runs, due, self._samplers, n_due, result, self._failures.error):
             self._failures.check()
-        step = Step()
-        step.words = unpack(result.words, result.n_words) if n_due else []
-        step.failed = result.n_failed
-        step.data = unpack(result.bytes, result.n_bytes) if result.n_bytes else b""
-        step.logprobs = unpack(result.logprobs, result.n_logprobs) if result.n_logprobs else []
-        step.top_tokens = unpack(result.top_tokens, result.n_top) if result.n_top else []
-        step.top_logprobs = unpack(result.top_logprobs, result.n_top) if result.n_top else []
-        step.decode_seconds = result.decode_microseconds * 1e-6
-        step.sample_seconds = result.sample_microseconds * 1e-6
+        # one copy takes all numbers: behind a step all of Python's memory has left the processor's caches
+        words = unpack(result.words, result.n_words)
+        step.failed, n_bytes, n_logprobs, n_top, decode, sample = words[:6]  # enum gollama_result_word
+        step.words = words[6:]
+        step.data = unpack(result.bytes, n_bytes) if n_bytes else b""
+        step.decode_seconds = decode * 1e-6
+        step.sample_seconds = sample * 1e-6
+        step.logprobs = unpack(result.logprobs, n_logprobs) if n_logprobs else []
+        if n_top:
+            step.top_tokens = unpack(result.top_tokens, n_top)
+            step.top_logprobs = unpack(result.top_logprobs, n_top)
         return step
 
     def failure(self, index: int, code: int) -> GollamaError:
@@ -204,6 +210,14 @@ class ContextHandle(Handle):
         with self.use():
             if self._memory != self._ffi.NULL:
                 self._lib.llama_memory_clear(self._memory, False)
+
+    def set_adapters(self, adapters: Mapping[AdapterHandle, float]) -> None:
+        """Compute with these adapters and no others, each with its scale. They must outlive the context's next steps."""
+        with self.use() as context, contextlib.ExitStack() as uses:
+            pointers = self._ffi.new("struct llama_adapter_lora *[]", [uses.enter_context(adapter.use()) for adapter in adapters])
+            scales = self._ffi.new("float[]", list(adapters.values()))
+            self._lib.gollama_context_set_adapters(context, pointers, scales, len(adapters), self._failures.error)
+            self._failures.check()
 
     # ---- sequences ----
 

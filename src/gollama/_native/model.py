@@ -182,3 +182,15 @@ class ModelHandle(Handle):
                 if length >= 0:
                     return bytes(self._ffi.buffer(buffer, length))
                 capacity = -length
+
+
+class AdapterHandle(Handle):
+    """Owns a LoRA adapter of a model. May be used by many contexts of it."""
+
+    def __init__(self, model: ModelHandle, path: str | os.PathLike[str]) -> None:
+        loaded = library()
+        failures = Failures(loaded)
+        with model.use() as pointer:
+            adapter = loaded.lib.gollama_adapter_load(pointer, path_bytes(path), failures.error)
+            failures.check(str(path))
+            super().__init__(f"the adapter {path}", adapter, loaded.lib.llama_adapter_lora_free, model)

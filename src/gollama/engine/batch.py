@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gollama.engine.device import Device, State, Step
+from gollama.engine.drafts import Drafts
 from gollama.engine.plan import Plan, make_plan
 from gollama.engine.prefixes import SLID, Prefixes, Slot
 from gollama.engine.request import Choice, EndReason, Request
@@ -57,6 +58,8 @@ class Batch:
         self.timed = False  # somebody has a deadline
         self.counters = Counters()
         self.sampled = False  # the last step has come so far: it cannot be computed again
+        self._now = 0.0  # when the last step was done
+        self._drafts = None if device.speculator is None else Drafts(device)
         self._steady: Plan | None = None  # the last step's, if the next can be the same
 
     # ---- who is in ----
@@ -133,6 +136,8 @@ class Batch:
         leader = choices[0]
         for choice in choices:
             choice.started = now
+            if request.shift:
+                choice.until = min(choice.limit, self._device.context_size + 1 - len(choice.tokens))
             choice.sampler.pin()
         leader.siblings = choices[1:]
         if request.prompt_logprobs >= 0 or not request.reuse:  # needs all of the prompt computed
@@ -178,6 +183,7 @@ class Batch:
             return
         self._steady = None
         choice.done = True
+        choice.last = self._now if choice.first else 0.0
         if choice.slot is not None:
             self._leave(choice, choice.slot)
         for fork in self.forks:
@@ -221,6 +227,7 @@ class Batch:
     def step(self) -> None:
         """Compute the next tokens of everybody. Raises what concerns the step as a whole."""
         start = time.perf_counter()
+        self.sampled = False
         plan = self._plan()
         if plan.tokens:
             self._compute(plan)
@@ -239,9 +246,10 @@ class Batch:
                     raise
                 except Exception as error:
                     self.end(choice, "error", error)
-        plan = make_plan(self.active, self._device)
-        if plan.tokens and len(plan.tokens) == len(self.active) == len(plan.owners) and all(choice.count for choice in self.active):
-            self._steady = plan  # everybody decodes
+        plan = make_plan(self.active, self._device, self._drafts)
+        everybody = 0 < len(plan.tokens) == len(self.active) == len(plan.owners)
+        if everybody and self._drafts is None and all(choice.count for choice in self.active):
+            self._steady = plan
         return plan
 
     def _compute(self, plan: Plan) -> None:
@@ -261,7 +269,23 @@ class Batch:
             for choice, slot, end in plan.parts:
                 slot.tokens += choice.tokens[len(slot.tokens) : end]
                 self._after_prompt(choice, slot)
+        for index, (choice, scores) in enumerate(plan.owners):
+            if choice in plan.drafts and not scores:
+                self._take_draft(choice, plan.drafts[choice], max(0, step.words[2 * index + 1] - 1))
         self._deliver(plan, step)
+
+    def _take_draft(self, choice: Choice, draft: list[int], accepted: int) -> None:
+        """Of a draft the memory keeps what came true."""
+        slot = choice.slot
+        assert slot is not None and self._drafts is not None
+        slot.tokens += draft[:accepted]
+        if accepted < len(draft):
+            self.prefixes.cut_back(slot)
+        choice.drafted += len(draft)
+        choice.accepted += accepted
+        self.counters.drafted_tokens += len(draft)
+        self.counters.accepted_tokens += accepted
+        self._drafts.accepted(choice, accepted)
 
     def _after_prompt(self, choice: Choice, slot: Slot) -> None:
         """Keep what others can use of a prompt's memory before its own answer changes it."""
@@ -273,17 +297,17 @@ class Batch:
 
     def _deliver_one_each(self, plan: Plan, step: Step) -> None:
         """The usual case: everybody gets one token, and nothing else was asked for."""
-        now = time.perf_counter()
         words, data = step.words, step.data
         at, byte = 2 * len(plan.owners), 0
-        for choice, _ in plan.owners:
-            end = byte + words[at + 2]
-            self._take_token(choice, words[at], data[byte:end], words[at + 1], 0.0, (), now)
-            at += 3
+        self._now = time.perf_counter()
+        self.counters.completion_tokens += len(plan.owners)
+        for (choice, _), token, ends, length in zip(plan.owners, words[at::3], words[at + 1 :: 3], words[at + 2 :: 3]):
+            end = byte + length
+            self._take_token(choice, token, data[byte:end], ends)
             byte = end
 
     def _deliver(self, plan: Plan, step: Step) -> None:
-        now = time.perf_counter()
+        self._now = time.perf_counter()
         words, data, logprobs = step.words, step.data, step.logprobs
         at, byte, number, top_at = 2 * len(plan.owners), 0, 0, 0
         for index, (choice, scores) in enumerate(plan.owners):
@@ -300,7 +324,10 @@ class Batch:
                 elif scores:
                     self._take_score(choice, token, data[byte : byte + length], logprob, top)
                 else:
-                    self._take_token(choice, token, data[byte : byte + length], ends, logprob, top, now)
+                    if choice.count == 0:
+                        choice.first = self._now
+                    self.counters.completion_tokens += 1
+                    self._take_token(choice, token, data[byte : byte + length], ends, logprob, top)
                 at += 3
                 byte += length
                 number += 1
@@ -317,17 +344,14 @@ class Batch:
         except Exception as error:
             self.end(choice, "error", error)
 
-    def _take_token(self, choice: Choice, token: int, data: bytes, ends: int, logprob: float,
-                    top: Sequence[tuple[int, float]], now: float) -> None:
-        if choice.count == 0:
-            choice.first = now
-        choice.last = now
+    def _take_token(self, choice: Choice, token: int, data: bytes, ends: int, logprob: float = 0.0,
+                    top: Sequence[tuple[int, float]] = ()) -> None:
         if ends:
+            self.counters.completion_tokens -= 1
             self.end(choice, "stop")
             return
         choice.count += 1
         choice.tokens.append(token)
-        self.counters.completion_tokens += 1
         try:
             stop = choice.request.listener.token(choice.index, token, data, logprob, top)
         except Exception as error:  # of somebody else's code: it is his request's, and not the step's
@@ -335,10 +359,18 @@ class Batch:
             return
         if stop:
             self.end(choice, "stop")
-        elif choice.count >= choice.limit:
+        elif choice.count >= choice.until:
+            self._look_again(choice)
+
+    def _look_again(self, choice: Choice) -> None:
+        """A choice has all its tokens, or as many as its memory holds."""
+        if choice.count >= choice.limit:
             self.end(choice, "length")
-        elif len(choice.tokens) > self._device.context_size:
-            self._steady = None  # the memory is full
+            return
+        room = self._device.context_size + 1 - len(choice.tokens)
+        if room <= 0:
+            self._steady = None  # the next plan makes room
+        choice.until = min(choice.limit, choice.count + max(1, room))
 
     def _shift(self, choice: Choice, slot: Slot) -> None:
         """Slide a full context along: the first `keep` tokens stay, half of the rest goes."""
@@ -347,6 +379,9 @@ class Batch:
         self._device.shift(slot.index, keep, discard)
         del choice.tokens[keep : keep + discard]
         slot.tokens[keep:] = [SLID] * (len(slot.tokens) - keep - discard)
+        choice.until = min(choice.limit, choice.count + self._device.context_size + 1 - len(choice.tokens))
+        if self._drafts is not None:
+            self._drafts.shifted(choice)
 
     # ---- when a step fails ----
 

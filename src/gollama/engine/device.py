@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gollama import _native
+from gollama._threads import usable_cores
 from gollama.context import Context
 from gollama.engine.request import Sampler
 
@@ -27,25 +28,44 @@ class State(Protocol):
 class Step(Protocol):
     """The results of a step; see _native.Step."""
 
-    words: list[int]
-    failed: int
-    data: bytes
     logprobs: list[float]
     top_tokens: list[int]
     top_logprobs: list[float]
+    data: bytes
     decode_seconds: float
     sample_seconds: float
+
+    @property
+    def words(self) -> list[int]: ...
+
+    @property
+    def failed(self) -> int: ...
 
 
 class Device(Protocol):
     """Sequences 0 to `sequences` - 1 with room for `context_size` tokens each. One thread at a time, except `cancel`."""
 
-    sequences: int
-    context_size: int
-    step_tokens: int  # most tokens of a step
-    outputs: int  # most rows of a step with outputs
-    window: int  # attention sees this many tokens back; 0: all
-    recurrent: bool  # memory that cannot be cut
+    @property
+    def sequences(self) -> int: ...
+
+    @property
+    def context_size(self) -> int: ...
+
+    @property
+    def step_tokens(self) -> int:
+        """Most tokens of a step."""
+
+    @property
+    def outputs(self) -> int:
+        """Most rows of a step with outputs."""
+
+    @property
+    def window(self) -> int:
+        """How many tokens back attention sees; 0: all."""
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether its memory cannot be cut."""
 
     @property
     def closed(self) -> bool: ...
@@ -78,13 +98,25 @@ class Device(Protocol):
     def abandon(self) -> None:
         """In a forked child: leave the memory as it was in the parent's hands, and begin anew."""
 
+    @property
+    def speculator(self) -> object:
+        """Another one when the device was made anew; None: no speculation."""
+
+    def draft(self, requests: Sequence[tuple[int, bool, Sequence[int], int]]) -> list[list[int]]:
+        """A draft for each request, which is a track, whether it begins anew, its new tokens, and how many are wanted."""
+
+    def accept(self, track: int, count: int) -> None:
+        """How many tokens of the track's last draft came true."""
+
 
 class ContextDevice:
     """A device over a gollama context, which is made anew when more sequences are needed."""
 
-    def __init__(self, model: Model, options: LoadOptions) -> None:
+    def __init__(self, model: Model, options: LoadOptions, draft_model: Model | None = None) -> None:
+        self._draft_model = draft_model
         self._model, self._options = model, options
         self._abandoned: list[Context] = []
+        self._adapters: dict[_native.AdapterHandle, float] = {}
         self.recurrent = model.is_recurrent or model.is_hybrid
         self.window = model.n_swa
         self._make(1)
@@ -95,6 +127,9 @@ class ContextDevice:
         self.sequences = handle.sequences
         self.outputs = handle.outputs
         self.context_size = self.context.context_size
+        self.speculator = self._make_speculator()
+        if self._adapters:
+            handle.set_adapters(self._adapters)
         self.step_tokens = min(handle.batch_size, handle.micro_batch_size)
         self.step = handle.step
         self.failure = handle.failure
@@ -104,6 +139,23 @@ class ContextDevice:
         self.load = handle.load
         self.shift = handle.shift
 
+    def _make_speculator(self) -> _native.SpeculatorHandle | None:
+        options = self._options
+        if options.speculative is None:
+            return None
+        draft_model = self._draft_model
+        return _native.SpeculatorHandle(
+            self._handle, None if draft_model is None else draft_model._handle, match=options.speculative_match,
+            most=options.speculative_tokens, threads=options.threads or usable_cores())
+
+    def draft(self, requests: Sequence[tuple[int, bool, Sequence[int], int]]) -> list[list[int]]:
+        assert self.speculator is not None
+        return self.speculator.draft([_native.DraftRequest(*request) for request in requests])
+
+    def accept(self, track: int, count: int) -> None:
+        assert self.speculator is not None
+        self.speculator.accept(track, count)
+
     @property
     def closed(self) -> bool:
         return self._model.closed
@@ -111,6 +163,11 @@ class ContextDevice:
     @property
     def can_shift(self) -> bool:
         return self._handle.can_shift()
+
+    def set_adapters(self, adapters: Mapping[_native.AdapterHandle, float]) -> None:
+        """Compute with these from now on. What is in memory was computed otherwise."""
+        self._handle.set_adapters(adapters)
+        self._adapters = dict(adapters)
 
     def pin(self) -> None:
         if self._handle.closed and not self.closed:  # there was no memory for it when it was to be made anew

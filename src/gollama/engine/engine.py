@@ -68,7 +68,7 @@ class Engine:
         self._changed = False  # somebody came or was cancelled
         self._cancelling = False  # the device was told to break off
         self._running: list[Request] = []
-        self._errands: list[tuple[Callable[[Prefixes], Any], Future[Any]]] = []
+        self._errands: list[tuple[Callable[[Prefixes], Any], Future[Any], bool]] = []
         _engines.add(self)
 
     # ---- from any thread ----
@@ -142,22 +142,25 @@ class Engine:
         while (thread := self._thread) is not None and thread is not threading.current_thread() and thread.is_alive():
             thread.join(POLL_SECONDS)  # by polling, so that Ctrl-C works
 
-    def call(self, function: Callable[[Prefixes], Result]) -> Result:
-        """Have a function called with the prefix cache between two steps, on the engine's thread; what it returns."""
+    def call(self, function: Callable[[Prefixes], Result], *, alone: bool = False) -> Result:
+        """Have a function called with the prefix cache between two steps, on the engine's thread; what it returns.
+
+        `alone` waits for the running requests to end, and lets no others in before.
+        """
         if self._thread is threading.current_thread():
             raise BusyError("a listener cannot wait for the engine, which waits for it")
         errand: Future[Result] = Future()
         with self._lock:
             self._require_open()
             self._wake()
-            self._errands.append((function, errand))
+            self._errands.append((function, errand, alone))
         while not wait([errand], POLL_SECONDS).done:  # by polling, so that Ctrl-C works
             pass
         return errand.result()
 
     def _run_errands(self) -> None:
-        while self._errands:
-            function, errand = self._errands.pop(0)
+        while self._errands and not (self._errands[0][2] and self._batch.members() and not self._device.closed):
+            function, errand, _ = self._errands.pop(0)
             try:
                 self._require_open()
                 errand.set_result(function(self._batch.prefixes))
@@ -203,7 +206,7 @@ class Engine:
     def _take(self) -> bool:
         """Let requests in and out of the batch; False, and this thread's end is noted, if nothing is left to do."""
         batch = self._batch
-        if batch.steady and not (self._changed or batch.timed or self._queue.timed or self._device.closed):
+        if batch.steady and not (self._changed or batch.timed or self._queue.timed):
             return True
         now = time.perf_counter()
         leaving, entering = self._choose(now)
@@ -221,6 +224,8 @@ class Engine:
             for request in entering:  # who found no sequence
                 self._queue.push(request)
             self._running = batch.running()
+            if self._errands:
+                self._changed = True  # the next round comes back to them
             if self._running or len(self._queue) or self._errands:
                 return True
             self._rest()
@@ -236,7 +241,8 @@ class Engine:
                 self._cancelling = False
                 self._device.resume()
             leaving = self._queue.leave(now) if changed or self._queue.timed else []
-            entering = [self._queue.pop() for _ in range(min(self._batch.room(), len(self._queue)))]
+            room = 0 if any(alone for _, _, alone in self._errands) else self._batch.room()
+            entering = [self._queue.pop() for _ in range(min(room, len(self._queue)))]
             # from here on they can be cancelled as running ones
             self._running = [*self._running, *entering]
         return leaving, entering
@@ -276,7 +282,7 @@ class Engine:
                     self._rest()
                     return
             self._batch.refuse_all(waiting, error)
-            for _, errand in errands:
+            for _, errand, _ in errands:
                 errand.set_exception(error)
 
     # ---- fork and exit ----

@@ -7,6 +7,7 @@ from typing import Any
 
 from gollama.engine import scheduler
 from gollama.engine.device import Device
+from gollama.engine.drafts import MOST_ROWS, Drafts
 from gollama.engine.prefixes import Slot
 from gollama.engine.request import Choice
 
@@ -14,7 +15,7 @@ from gollama.engine.request import Choice
 class Plan:
     """What Device.step takes, in its form, and for each due its owner: (choice, whether it scores a prompt token)."""
 
-    __slots__ = ("due", "owners", "parts", "runs", "samplers", "tokens")
+    __slots__ = ("drafts", "due", "owners", "parts", "runs", "samplers", "tokens")
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
@@ -23,6 +24,7 @@ class Plan:
         self.samplers: list[Any] = []
         self.owners: list[tuple[Choice, bool]] = []
         self.parts: list[tuple[Choice, Slot, int]] = []  # and how many tokens the slot will hold
+        self.drafts: dict[Choice, list[int]] = {}
 
     def add(self, choice: Choice, slot: Slot, end: int, draft: Sequence[int] = ()) -> None:
         """Compute a choice's tokens up to `end`, and sample if those are all."""
@@ -36,6 +38,8 @@ class Plan:
         if samples:
             last = row + end - start - 1
             self._due(choice, last, request.logprobs, choice.sampler, draft=len(draft))
+            if draft:
+                self.drafts[choice] = list(draft)
             for sibling in choice.siblings:
                 self._due(sibling, last, request.logprobs, sibling.sampler)
         count = end - start + len(draft)
@@ -56,13 +60,19 @@ class Plan:
         self.runs[1::4] = [len(slot.tokens) for _, slot, _ in parts]
 
 
-def make_plan(choices: Sequence[Choice], device: Device) -> Plan:
+def make_plan(choices: Sequence[Choice], device: Device, drafts: Drafts | None = None) -> Plan:
     """The next step of these choices, which come in the order of their slots."""
     plan = Plan()
     slots = [choice.slot for choice in choices]
     pending = [len(choice.tokens) - len(slot.tokens) for choice, slot in zip(choices, slots) if slot is not None]
     counts = scheduler.plan(pending, device.step_tokens)
     spare = device.outputs - len(choices)
+    proposed: dict[Choice, list[int]] = {}
+    if drafts is not None:
+        single = [choice for choice, count in zip(choices, pending) if count == 1 and choice.count]
+        rows = min(MOST_ROWS - sum(counts), spare, device.step_tokens - sum(counts))
+        proposed = drafts.propose(single, rows)
+        spare -= sum(map(len, proposed.values()))
     for choice, slot, count in zip(choices, slots, counts):
         if count < 1 or slot is None:
             continue
@@ -72,5 +82,5 @@ def make_plan(choices: Sequence[Choice], device: Device) -> Plan:
         if choice.scored < min(start + count, len(choice.request.tokens) - 1):
             count = min(count, max(1, choice.scored - start) + max(0, spare))
             spare -= count
-        plan.add(choice, slot, start + count)
+        plan.add(choice, slot, start + count, proposed.get(choice, ()))
     return plan

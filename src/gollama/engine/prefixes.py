@@ -226,6 +226,15 @@ class Prefixes:
         # llama.cpp saves no cells that the window has passed
         return max(first, length - self._device.window) if self._device.window else first
 
+    def saved_states(self) -> list[Saved]:
+        """Everything in the cache as saved memory, the oldest first."""
+        entries = list(self.saved)
+        for slot in self.slots:
+            if len(slot.tokens) >= LEAST_COPY and not self._is_saved(slot.tokens):
+                first = self._saved_first(len(slot.tokens), self._device.first_position(slot.index))
+                entries.append(Saved(list(slot.tokens), self._device.save(slot.index), first, slot.used))
+        return sorted(entries, key=lambda entry: entry.used)
+
     def forget(self) -> None:
         """Empty everything that no choice works on."""
         self.saved.clear()

@@ -83,7 +83,7 @@ class Choice:
     """One sequence in the making. The first of a request leads: the others, its siblings, take over its computed prompt."""
 
     __slots__ = ("accepted", "cached", "checkpoint", "count", "done", "drafted", "first", "index", "last", "limit", "request", "sampler",
-                 "scored", "siblings", "slot", "started", "tokens")
+                 "scored", "siblings", "slot", "started", "tokens", "until")
 
     def __init__(self, request: Request, index: int, limit: int) -> None:
         self.request = request
@@ -91,6 +91,7 @@ class Choice:
         self.sampler = request.samplers[index]
         self.tokens = list(request.tokens)  # prompt and answer; those not yet in the slot's memory are to be computed
         self.limit = limit  # most tokens to generate
+        self.until = limit  # look at the choice again when it has so many
         self.count = 0
         self.cached = 0
         self.drafted = 0

@@ -1,0 +1,171 @@
+"""AsyncLLM: LLM for asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from gollama._options import record
+from gollama.chat import Message
+from gollama.engine import EngineStats
+from gollama.generation import Generation
+from gollama.jobs import RETRY_SECONDS, AsyncInbox, AsyncStream, Jobs
+from gollama.llm import LLM, Prompt
+from gollama.options import LoadOptions, SamplingParams
+from gollama.results import Completion, Perplexity, RerankResult, Score
+
+if TYPE_CHECKING:
+    import numpy
+
+
+class AsyncLLM:
+    """A language model for asyncio, with the methods and options of LLM. An `async with` block.
+
+    Any number of tasks, also of several event loops and threads, may use one: they are computed together. Cancelling a task
+    ends its generation within a micro-batch. Loading blocks; `await AsyncLLM.load(…)` does it in a thread. `sync` is the
+    LLM behind it, which may be used beside it.
+
+    >>> import asyncio
+    >>> from gollama import AsyncLLM
+    >>> async def main():
+    ...     async with await AsyncLLM.load("smollm2") as llm:
+    ...         print((await llm.generate("The capital of France is", max_tokens=2, temperature=0)).text)
+    >>> asyncio.run(main())
+     Paris.
+    """
+
+    def __init__(self, model: str | os.PathLike[str] | LLM, *, options: LoadOptions | None = None,
+                 on_progress: Callable[[float], object] | None = None, **fields: Any) -> None:
+        self.sync = model if isinstance(model, LLM) else LLM(model, options=options, on_progress=on_progress, **fields)
+
+    @classmethod
+    async def load(cls, model: str | os.PathLike[str], **options: Any) -> AsyncLLM:
+        """As the constructor, without blocking the event loop."""
+        return cls(await asyncio.to_thread(LLM, model, **options))
+
+    async def __aenter__(self) -> AsyncLLM:
+        return self
+
+    async def __aexit__(self, *details: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<gollama.AsyncLLM of {self.sync!r}>"
+
+    @property
+    def closed(self) -> bool:
+        return self.sync.closed
+
+    async def close(self) -> None:
+        """End what is being generated as cancelled and free everything. May be called again."""
+        await asyncio.to_thread(self.sync.close)
+
+    def cancel(self) -> None:
+        """End everything that is being generated or waits."""
+        self.sync.cancel()
+
+    def stats(self) -> EngineStats:
+        """What the engine has done so far, and what it holds."""
+        return self.sync.stats()
+
+    # ---- text ----
+
+    @overload
+    async def generate(self, prompt: str, *, params: SamplingParams | None = None, priority: int = 0,
+                       timeout: float | None = None, **sampling: Any) -> Completion: ...
+
+    @overload
+    async def generate(self, prompt: Sequence[str] | Sequence[Sequence[int]], *, params: SamplingParams | None = None,
+                       priority: int = 0, timeout: float | None = None, **sampling: Any) -> list[Completion]: ...
+
+    @overload
+    async def generate(self, prompt: Sequence[int], *, params: SamplingParams | None = None, priority: int = 0,
+                       timeout: float | None = None, **sampling: Any) -> Completion: ...
+
+    async def generate(self, prompt: Prompt | Sequence[str] | Sequence[Sequence[int]], *, params: SamplingParams | None = None,
+                       priority: int = 0, timeout: float | None = None, **sampling: Any) -> Completion | list[Completion]:
+        """As LLM.generate."""
+        settings = record(SamplingParams, params, sampling, "params")
+        prompts, single = self.sync.intake.prompts(prompt)
+        completions = await self._complete(prompts, settings, priority=priority, timeout=timeout)
+        return completions[0] if single else completions
+
+    def stream(self, prompt: Prompt, *, params: SamplingParams | None = None, priority: int = 0,
+               timeout: float | None = None, **sampling: Any) -> AsyncStream:
+        """As LLM.stream: `async for chunk in llm.stream(…)`."""
+        settings = record(SamplingParams, params, sampling, "params")
+        return self._stream(self.sync.intake.prompt(prompt), settings, priority=priority, timeout=timeout)
+
+    async def chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
+                   timeout: float | None = None, **sampling: Any) -> Completion:
+        """As LLM.chat."""
+        settings = record(SamplingParams, params, sampling, "params")
+        return (await self._complete([self.sync.intake.chat_tokens(messages)], settings, priority=priority, timeout=timeout))[0]
+
+    def stream_chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
+                    timeout: float | None = None, **sampling: Any) -> AsyncStream:
+        """As LLM.stream_chat."""
+        settings = record(SamplingParams, params, sampling, "params")
+        return self._stream(self.sync.intake.chat_tokens(messages), settings, priority=priority, timeout=timeout)
+
+    # ---- what takes no turns in the engine runs in a thread ----
+
+    async def embed(self, texts: str | Iterable[str | Iterable[int]], **options: Any) -> numpy.ndarray:
+        """As LLM.embed."""
+        return await asyncio.to_thread(self.sync.embed, texts, **options)
+
+    async def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None) -> list[RerankResult]:
+        """As LLM.rerank."""
+        return await asyncio.to_thread(self.sync.rerank, query, documents, top_n=top_n)
+
+    async def score(self, text: Prompt) -> Score:
+        """As LLM.score."""
+        return await asyncio.to_thread(self.sync.score, text)
+
+    async def perplexity(self, text: Prompt, *, window: int | None = None) -> Perplexity:
+        """As LLM.perplexity."""
+        return await asyncio.to_thread(self.sync.perplexity, text, window=window)
+
+    async def set_adapters(self, adapters: Mapping[str | os.PathLike[str], float]) -> None:
+        """As LLM.set_adapters."""
+        await asyncio.to_thread(self.sync.set_adapters, adapters)
+
+    async def clear_cache(self) -> None:
+        """As LLM.clear_cache."""
+        await asyncio.to_thread(self.sync.clear_cache)
+
+    async def save_state(self, path: str | os.PathLike[str]) -> int:
+        """As LLM.save_state."""
+        return await asyncio.to_thread(self.sync.save_state, path)
+
+    async def load_state(self, path: str | os.PathLike[str]) -> int:
+        """As LLM.load_state."""
+        return await asyncio.to_thread(self.sync.load_state, path)
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """As LLM.tokenize."""
+        return self.sync.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, tokens: Iterable[int]) -> str:
+        """As LLM.detokenize."""
+        return self.sync.detokenize(tokens)
+
+    # ---- inside ----
+
+    async def _complete(self, prompts: Sequence[list[int]], params: SamplingParams, **request: Any) -> list[Completion]:
+        inbox = AsyncInbox()
+        with Jobs(self.sync.intake, prompts, params, inbox.put, **request) as jobs:
+            while not jobs.done:
+                if jobs.submit():
+                    jobs.note(await inbox.get())
+                else:
+                    await asyncio.sleep(RETRY_SECONDS)
+        return jobs.results()
+
+    def _stream(self, tokens: list[int], params: SamplingParams, **request: Any) -> AsyncStream:
+        inbox = AsyncInbox()
+        generation = Generation(params, inbox.put, whole=False)
+        self.sync.intake.submit(generation, tokens, **request)
+        return AsyncStream(self.sync.intake.withdraw, generation, inbox)

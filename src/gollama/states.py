@@ -1,0 +1,100 @@
+"""Saved prefixes in a file: written whole or not at all, and read only by the model and settings they are of.
+
+The file: a line that tells what it is, a line of JSON, and behind it each prefix's tokens (32-bit, little-endian) and memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from gollama import _native
+from gollama.engine import Saved
+from gollama.errors import StateError
+
+MAGIC = b"gollama state 1\n"
+MOST_HEADER = 2**24
+
+
+def write(path: str | os.PathLike[str], fingerprint: str, entries: Sequence[Saved]) -> None:
+    """Write a state file in place of what is there."""
+    target = Path(path)
+    header = {"fingerprint": fingerprint, "prefixes": [_describe(entry) for entry in entries]}
+    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
+        try:
+            file.write(MAGIC)
+            file.write(json.dumps(header).encode() + b"\n")
+            for entry in entries:
+                file.write(_tokens(entry))
+                file.write(entry.state.data)  # type: ignore[attr-defined]
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, target)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def _tokens(entry: Saved) -> bytes:
+    return array("i", entry.tokens).tobytes()
+
+
+def _describe(entry: Saved) -> dict[str, Any]:
+    state: Any = entry.state
+    digest = hashlib.sha256(_tokens(entry))
+    digest.update(state.data)
+    return {"tokens": len(entry.tokens), "bytes": state.size, "first": entry.first, "sequences": state.sequences,
+            "partial": state.partial, "sha256": digest.hexdigest()}
+
+
+def read(path: str | os.PathLike[str], fingerprint: str, n_vocab: int, context_size: int) -> list[Saved]:
+    """The prefixes of a state file. StateError if it is damaged, or of another model, release or settings."""
+    target = Path(path)
+    with target.open("rb") as file:
+        header = _header(file, target)
+        if header["fingerprint"] != fingerprint:
+            raise StateError(f"{target}: was saved with another model, another release of llama.cpp, or other settings")
+        left = target.stat().st_size - file.tell()
+        entries = []
+        for number, entry in enumerate(header["prefixes"]):
+            left -= 4 * entry["tokens"] + entry["bytes"]
+            if left < 0:
+                raise StateError(f"{target}: is damaged, it ends in the midst of prefix {number}")
+            entries.append(_entry(file, target, number, entry, n_vocab, context_size))
+    if left:
+        raise StateError(f"{target}: is damaged, something follows its end")
+    return entries
+
+
+def _header(file: IO[bytes], target: Path) -> dict[str, Any]:
+    if file.readline(len(MAGIC)) != MAGIC:
+        raise StateError(f"{target}: is not a state file of gollama")
+    try:
+        header = json.loads(file.readline(MOST_HEADER))
+        keys = {"tokens": int, "bytes": int, "first": int, "sequences": int, "partial": int, "sha256": str}
+        assert isinstance(header["fingerprint"], str)
+        for entry in header["prefixes"]:
+            assert {key: type(value) for key, value in entry.items()} == keys
+            assert all(value >= 0 for value in entry.values() if isinstance(value, int))
+            assert 0 < entry["sequences"] <= 256
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError):
+        raise StateError(f"{target}: is damaged, its header cannot be read") from None
+    found: dict[str, Any] = header
+    return found
+
+
+def _entry(file: IO[bytes], target: Path, number: int, entry: dict[str, Any], n_vocab: int, context_size: int) -> Saved:
+    data = file.read(4 * entry["tokens"] + entry["bytes"])
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+        raise StateError(f"{target}: is damaged, prefix {number} does not match its digest")
+    tokens = array("i", data[: 4 * entry["tokens"]]).tolist()
+    if not tokens or len(tokens) > context_size or min(tokens) < 0 or max(tokens) >= n_vocab:
+        raise StateError(f"{target}: prefix {number} does not fit this model and its context of {context_size} tokens")
+    state = _native.State(memoryview(data)[4 * entry["tokens"] :], entry["sequences"], entry["partial"])
+    return Saved(tokens, state, entry["first"], 0)
