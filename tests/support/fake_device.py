@@ -14,43 +14,37 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gollama.errors import BrokenError, BusyError, CancelledError, ClosedError, NativeError, OptionError
-from tests.support.fake_model import VOCABULARY, FakeState, FakeStep, Memory, chosen, likeliest, logprob_of
+from tests.support.fake_model import VOCABULARY, FakeState, FakeStep, Memory, likeliest, logprob_of
 
 FAILED = 7  # the code of a due that failed
 
 Fault = Callable[[str], BaseException | None]
+Guess = Callable[[Sequence[int], int], list[int]]  # of a text's next tokens
 
 
 class FakeDevice:
     """`fault` is asked before each operation, by its name, and what it returns is raised; `bad` which samplers fail, by seed."""
 
     def __init__(self, sequences: int = 1, context_size: int = 256, step_tokens: int = 64, outputs: int = 32, *, window: int = 0,
-                 recurrent: bool = False, ends: int = 0, pause: float = 0.0, seed: int = 0) -> None:
-        self.sequences, self.context_size, self.step_tokens, self._least_outputs = sequences, context_size, step_tokens, outputs
+                 recurrent: bool = False, ends: int = 0, pause: float = 0.0, seed: int = 0, guess: Guess | None = None) -> None:
+        self.context_size, self.step_tokens, self._least_outputs = context_size, step_tokens, outputs
+        self.guess = guess
         self.window, self.recurrent, self.ends, self.pause = window, recurrent, ends, pause
-        self.closed = self.broken = False
+        self.closed = False
         self.fault: Fault = lambda operation: None
         self.bad: Callable[[int], bool] = lambda seed: False
         self.violations: list[str] = []
         self.runs: list[list[tuple[int, int]]] = []  # of each step: (sequence, tokens)
         self.owner: int | None = None
-        self._cancelled = False
         self._random = random.Random(seed)
+        self._renew(sequences)
+
+    def _renew(self, sequences: int) -> None:
+        self.sequences, self.outputs = sequences, max(sequences, self._least_outputs)
+        self.broken = self._cancelled = False
+        self.speculator = object() if self.guess is not None else None
+        self._texts: list[list[int]] = [[] for _ in range(sequences)]
         self._memory = [Memory() for _ in range(sequences)]
-
-    @property
-    def speculator(self) -> None:
-        """It makes no drafts."""
-
-    def draft(self, requests: Sequence[tuple[int, bool, Sequence[int], int]]) -> list[list[int]]:
-        raise AssertionError("there is no speculator")
-
-    def accept(self, track: int, count: int) -> None:
-        raise AssertionError("there is no speculator")
-
-    @property
-    def outputs(self) -> int:
-        return max(self.sequences, self._least_outputs)
 
     # ---- rules ----
 
@@ -61,7 +55,7 @@ class FakeDevice:
 
     def _use(self, operation: str) -> None:
         self._require(self.owner == threading.get_ident(), f"{operation} by a thread that has not pinned the device")
-        if self.closed:
+        if self.closed and operation != "step":  # a pinned step still runs
             raise ClosedError("the context is closed")
         if self.broken and operation not in ("resume", "resize"):
             raise BrokenError("an assertion failed earlier")
@@ -76,7 +70,7 @@ class FakeDevice:
         if isinstance(fault, BrokenError):
             self.broken = True
         if operation == "resize":
-            self._memory = [Memory() for _ in range(self.sequences)]
+            self._renew(self.sequences)
 
     def _of(self, sequence: int) -> Memory:
         self._require(0 <= sequence < self.sequences, "no such sequence")
@@ -105,12 +99,11 @@ class FakeDevice:
 
     def resize(self, sequences: int) -> None:
         self._use("resize")
-        self.sequences, self.broken, self._cancelled = sequences, False, False
-        self._memory = [Memory() for _ in range(sequences)]
+        self._renew(sequences)
 
     def abandon(self) -> None:
-        self.sequences, self.broken, self._cancelled, self.owner = 1, False, False, None
-        self._memory = [Memory()]
+        self.owner = None
+        self._renew(1)
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -158,6 +151,21 @@ class FakeDevice:
         self._use("load")
         self._memory[sequence] = Memory(state.cells, state.first)
 
+    # ---- drafts ----
+
+    def draft(self, requests: Sequence[tuple[int, bool, Sequence[int], int]]) -> list[list[int]]:
+        self._use("draft")
+        assert self.guess is not None
+        tracks = [track for track, _, _, _ in requests]
+        self._require(len(set(tracks)) == len(tracks) and all(0 <= track < self.sequences for track in tracks), "tracks of their own")
+        for track, anew, tokens, _ in requests:
+            self._texts[track] = [*([] if anew else self._texts[track]), *tokens]
+        return [self.guess(self._texts[track], most) for track, _, _, most in requests]
+
+    def accept(self, track: int, count: int) -> None:
+        self._use("accept")
+        self._require(0 <= track < self.sequences and count >= 0, "a track")
+
     # ---- the step ----
 
     def step(self, tokens: Sequence[int], runs: Sequence[int], due: Sequence[int], samplers: Sequence[Any]) -> FakeStep:
@@ -172,7 +180,7 @@ class FakeDevice:
         self._decode(tokens, runs, len(tokens))
         if self.window:
             self._forget_some()
-        return self._sample(due, samplers, places)
+        return self._sample(tokens, due, samplers, places)
 
     def _check(self, tokens: Sequence[int], runs: Sequence[int]) -> set[int]:
         """The rows with outputs, once the runs are found to be as they must be."""
@@ -195,8 +203,9 @@ class FakeDevice:
         """(sequence, length of its memory) behind the row of each due."""
         self._require(len(due) == 4 * len(samplers), "a due for each sampler")
         rows = [(runs[at], runs[at + 1] + index + 1) for at in range(0, len(runs), 4) for index in range(runs[at + 2])]
-        for sampler, row, token in zip(samplers, due[::4], due[3::4]):
-            self._require(row in outputs, "what is due must be an output")
+        for sampler, row, n_draft, token in zip(samplers, due[::4], due[1::4], due[3::4]):
+            self._require(outputs.issuperset(range(row, row + n_draft + 1)), "what is due must be an output")
+            self._require(rows[row][0] == rows[row + n_draft][0], "a draft within its run")
             self._require(0 <= token < VOCABULARY, "a token of the vocabulary")
             self._require(sampler is None or sampler.owner == threading.get_ident(), "samplers must be pinned")
         return [rows[row] for row in due[::4]]
@@ -223,29 +232,38 @@ class FakeDevice:
             if memory.first < oldest and self._random.random() < 0.5:
                 memory.first = self._random.randint(memory.first, oldest)
 
-    def _sample(self, due: Sequence[int], samplers: Sequence[Any], places: list[tuple[int, int]]) -> FakeStep:
+    def _sample(self, tokens: Sequence[int], due: Sequence[int], samplers: Sequence[Any], places: list[tuple[int, int]]) -> FakeStep:
         step = FakeStep()
+        codes: list[int] = []
+        triples: list[int] = []
         wanted = any(number >= 0 for number in due[2::4])
-        for (sequence, length), n_logprobs, scored, sampler in zip(places, due[2::4], due[3::4], samplers):
+        for index, (sampler, (sequence, length)) in enumerate(zip(samplers, places)):
+            row, n_draft, n_logprobs, scored = due[4 * index : 4 * index + 4]
             if sampler is not None and self.bad(sampler.seed):
-                step.codes += (FAILED, 0)
+                codes += (FAILED, 0)
                 continue
-            digest = self._memory[sequence].digest(length, self.window)
-            token = scored
-            if sampler is not None:
-                token = chosen(digest, sampler.seed, sampler.count)
-                sampler.count += 1
-            data = b"%d " % token
-            step.codes += (0, 1)
-            step.triples += (token, int(self.ends > 0 and token % self.ends == 0), len(data))
-            step.data += data
-            if wanted:
-                step.logprobs.append(logprob_of(digest, token))
-            if n_logprobs > 0:
-                top = likeliest(digest, n_logprobs)
-                step.top_tokens += [one for one, _ in top]
-                step.top_logprobs += [number for _, number in top]
+            before = len(triples)
+            for place in range(n_draft + 1):
+                digest = self._memory[sequence].digest(length + place, self.window)
+                token = scored if sampler is None else sampler.choose(digest)
+                triples += self._tell(step, digest, token, n_logprobs)
+                if wanted:
+                    step.logprobs.append(logprob_of(digest, token))
+                if place < n_draft and token != tokens[row + place + 1]:
+                    break
+            codes += (0, (len(triples) - before) // 3)
+        step.words, step.failed = codes + triples, codes[::2].count(FAILED)
         return step
+
+    def _tell(self, step: FakeStep, digest: int, token: int, n_logprobs: int) -> tuple[int, int, int]:
+        """What the step says of a token."""
+        data = b"%d " % token
+        step.data += data
+        if n_logprobs > 0:
+            top = likeliest(digest, n_logprobs)
+            step.top_tokens += [one for one, _ in top]
+            step.top_logprobs += [number for _, number in top]
+        return token, int(self.ends > 0 and token % self.ends == 0), len(data)
 
     def failure(self, index: int, code: int) -> BaseException:
         return NativeError(f"due {index} failed with code {code}")

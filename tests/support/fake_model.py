@@ -66,6 +66,11 @@ class FakeSampler:
     def close(self) -> None:
         self.closed = True
 
+    def choose(self, digest: int) -> int:
+        token = chosen(digest, self.seed, self.count)
+        self.count += 1
+        return token
+
 
 class FakeState:
     def __init__(self, memory: Memory) -> None:
@@ -80,21 +85,13 @@ class FakeStep:
     """See gollama._native.Step."""
 
     def __init__(self) -> None:
-        self.codes: list[int] = []
-        self.triples: list[int] = []
+        self.words: list[int] = []
+        self.failed = 0
         self.data = b""
         self.logprobs: list[float] = []
         self.top_tokens: list[int] = []
         self.top_logprobs: list[float] = []
         self.decode_seconds = self.sample_seconds = 0.0
-
-    @property
-    def words(self) -> list[int]:
-        return self.codes + self.triples
-
-    @property
-    def failed(self) -> int:
-        return sum(code != 0 for code in self.codes[::2])
 
 
 class Limits(Protocol):

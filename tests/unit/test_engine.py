@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -139,7 +140,7 @@ def test_a_step_may_be_smaller_than_the_number_of_prompts(make: Maker) -> None:
 
 @pytest.mark.parametrize("prompt", [[], range(65)], ids=["empty", "too long"])
 def test_a_prompt_that_cannot_be_computed_is_an_error(make: Maker, prompt: Any) -> None:
-    engine, _device = make(FakeDevice(context_size=64))
+    engine, _ = make(FakeDevice(context_size=64))
     asked = ask(engine, prompt, shift=True).wait()
     assert asked.reason == "error" and isinstance(asked.error, OptionError)
 
@@ -189,7 +190,7 @@ def test_a_copy_of_a_working_window_has_no_hole(make: Maker) -> None:
 
 
 def test_forgetting_empties_what_nobody_works_on(make: Maker) -> None:
-    engine, _device = make(cache_bytes=2**20)
+    engine, _ = make(cache_bytes=2**20)
     ask(engine, range(50), max_tokens=3).wait()
     engine.call(Prefixes.forget)
     assert engine.stats().tokens_in_memory == engine.stats().saved_bytes == 0
@@ -246,14 +247,15 @@ def test_a_quiet_request_hears_its_tokens_at_the_end(make: Maker, n: int, ends: 
 def test_a_higher_priority_goes_first(make: Maker) -> None:
     engine, device = make(max_sequences=1)
     order: list[str] = []
+
+    def note(name: str, choice: int, token: int) -> bool:
+        order.append(name)
+        return False
+
     device.fault = gate = Gate()
     ask(engine, range(9), max_tokens=1)
     assert gate.entered.wait()
-
-    def note(name: str) -> Callable[[int, int], bool]:
-        return lambda choice, token: order.extend([name]) is not None  # type: ignore[func-returns-value]
-
-    asked = [ask(engine, range(9), max_tokens=1, priority=priority, on_token=note(name))
+    asked = [ask(engine, range(9), max_tokens=1, priority=priority, on_token=partial(note, name))
              for name, priority in (("low", -1), ("middle", 0), ("high", 1))]
     gate.open()
     for one in asked:
@@ -280,9 +282,16 @@ def test_a_full_queue_says_so(make: Maker) -> None:
 
 
 def test_a_deadline_passes_in_the_queue_and_in_the_midst(make: Maker) -> None:
-    engine, device = make(FakeDevice(pause=0.001), max_sequences=1)
-    soon = time.perf_counter() + 0.05
-    running, waiting = (ask(engine, range(9), n=2, shift=True, deadline=soon) for _ in range(2))
+    engine, device = make(max_sequences=1)
+
+    def on_token(choice: int, token: int) -> bool:
+        running.request.deadline = waiting.request.deadline = time.perf_counter()
+        return False
+
+    later = time.perf_counter() + 1000
+    running, waiting = (Asked(range(9), n=2, shift=True, deadline=later, on_token=on_token) for _ in range(2))
+    for asked in (running, waiting):
+        engine.submit(asked.request)
     for asked in (running, waiting):
         asked.wait().check(device)
         assert asked.heard.reasons == ["timeout"] * 2

@@ -12,7 +12,7 @@ from gollama.engine.drafts import Drafts
 from gollama.engine.plan import Plan, make_plan
 from gollama.engine.prefixes import SLID, Prefixes, Slot
 from gollama.engine.request import Choice, EndReason, Request
-from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, NativeError, OptionError
+from gollama.errors import BrokenError, CancelledError, ClosedError, GollamaError, OptionError
 
 CHECKPOINT_TAIL = 4  # tokens of a prompt behind its checkpoint, so that the same prompt finds it too
 CHECKPOINT_LEAST = 64
@@ -57,6 +57,7 @@ class Batch:
         self.forks: list[Fork] = []
         self.timed = False  # somebody has a deadline
         self.counters = Counters()
+        self.sampled = False  # the last step has come so far: it cannot be computed again
         self._now = 0.0  # when the last step was done
         self._drafts = None if device.speculator is None else Drafts(device)
         self._steady: Plan | None = None  # the last step's, if the next can be the same
@@ -226,6 +227,7 @@ class Batch:
     def step(self) -> None:
         """Compute the next tokens of everybody. Raises what concerns the step as a whole."""
         start = time.perf_counter()
+        self.sampled = False
         plan = self._plan()
         if plan.tokens:
             self._compute(plan)
@@ -240,17 +242,21 @@ class Batch:
             if len(choice.tokens) > self._device.context_size and choice.slot is not None:
                 try:
                     self._shift(choice, choice.slot)
-                except NativeError as error:
+                except (BrokenError, ClosedError):
+                    raise
+                except Exception as error:
                     self.end(choice, "error", error)
         plan = make_plan(self.active, self._device, self._drafts)
-        everybody = len(plan.tokens) == len(self.active) == len(plan.owners)
+        everybody = 0 < len(plan.tokens) == len(self.active) == len(plan.owners)
         if everybody and self._drafts is None and all(choice.count for choice in self.active):
             self._steady = plan
         return plan
 
     def _compute(self, plan: Plan) -> None:
         counters = self.counters
+        self.sampled = False
         step = self._device.step(plan.tokens, plan.runs, plan.due, plan.samplers)
+        self.sampled = True
         counters.decode_seconds += step.decode_seconds
         counters.sample_seconds += step.sample_seconds
         if self._steady is not None:
@@ -411,6 +417,8 @@ class Batch:
             except (BrokenError, CancelledError, ClosedError):
                 raise
             except Exception as error:
+                if self.sampled:
+                    raise
                 self.recover()
                 self.end(choice, "error", error)
 

@@ -264,6 +264,8 @@ class Engine:
             except (BrokenError, CancelledError, ClosedError):
                 raise
             except Exception:
+                if batch.sampled:
+                    raise
                 batch.isolate()
         except CancelledError:
             batch.recover()
