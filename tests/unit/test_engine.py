@@ -238,7 +238,7 @@ def test_a_quiet_request_hears_its_tokens_at_the_end(make: Maker, n: int, ends: 
     loud = ask(engine, range(9), max_tokens=40, n=n).wait()
     quiet = ask(engine, range(9), max_tokens=40, n=n, quiet=True).wait()
     assert quiet.heard.tokens == loud.heard.tokens and quiet.heard.reasons == loud.heard.reasons
-    assert any(loud.heard.tokens)
+    assert ends or all(loud.heard.tokens)
 
 
 # ---- who goes first ----
