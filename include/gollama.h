@@ -145,6 +145,9 @@ typedef struct gollama_sampling {
     size_t                   n_logit_bias;
 
     const char * grammar; /* GBNF, root rule "root"; NULL for none */
+
+    const char ** grammar_triggers; /* the grammar applies from where one of these texts comes; none: at once */
+    size_t        n_grammar_triggers;
 } gollama_sampling;
 
 /* llama.cpp's own defaults; the pointers are NULL. */

@@ -18,6 +18,9 @@ from gollama.results import RerankResult
 if TYPE_CHECKING:
     import numpy
 
+MOST_LOGITS = 2**24  # of a batch; 4 bytes each
+LEAST_BATCH = 32  # tokens
+
 POOLINGS = ("auto", "none", "mean", "cls", "last", "rank")
 
 
@@ -28,7 +31,7 @@ class Embedder(Resource):
     stay as they are, for `embed_tokens`), "rank" (a score, for `rerank`), or "auto", which is the model's own.
     Of `options`, `batch_size` has no meaning here: a batch is at most `micro_batch_size` tokens, or one longer text.
     Memory is made for the longest text seen so far, up to `context_size`. llama.cpp computes the logits of models that
-    continue text along with it, which takes up to 8 bytes for every token of the vocabulary times `micro_batch_size`.
+    continue text along with it, so that their batches are kept small.
 
     One thread at a time: a second one gets BusyError, except in `cancel`. Other errors: OptionError, NativeError for a
     model that cannot do it, OutOfMemoryError.
@@ -51,6 +54,8 @@ class Embedder(Resource):
         threads = options.threads or usable_cores()
         self._limit = min(filter(None, (options.context_size or model.n_ctx_train or options.micro_batch_size, model.n_positions)))
         self._batch_size = min(options.micro_batch_size, self._limit)
+        if model.is_generative:  # llama.cpp computes the logits of each token along with it
+            self._batch_size = min(self._batch_size, max(LEAST_BATCH, MOST_LOGITS // model.n_vocab))
         self._pairs: PairFormatter | None = None
         self._handle: _native.EmbedderHandle = _native.EmbedderHandle(model._handle, {
             "micro_batch_size": self._batch_size,

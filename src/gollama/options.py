@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -89,6 +90,7 @@ class SamplingParams:
     stop: str | Sequence[str] = ()  # kept as a tuple
     ignore_eos: bool = option(False, "never let the model end by itself", bool)
     grammar: str | None = option(None, "GBNF grammar that the text must follow; its first rule is `root`", str, optional=True)
+    grammar_triggers: str | Sequence[str] = ()  # texts from which on the grammar applies; kept as a tuple
     n: int = option(1, "how many answers to generate from one prompt", int, least=1, most=MOST_SEQUENCES)
     logprobs: int | None = option(
         None, "tell each token's log probability, and those of the k likeliest; 0: its own only", int, least=0, optional=True)
@@ -104,7 +106,10 @@ class SamplingParams:
         check(self)
         if self.grammar is not None and self.ignore_eos:
             raise OptionError("grammar and ignore_eos exclude each other: a grammar's text must be able to end")
+        if self.grammar is None and self.grammar_triggers:
+            raise OptionError("grammar_triggers say where a grammar begins, and there is no grammar")
         object.__setattr__(self, "stop", _texts("stop", self.stop))
+        object.__setattr__(self, "grammar_triggers", _texts("grammar_triggers", self.grammar_triggers))
         object.__setattr__(self, "dry_sequence_breakers", _texts("dry_sequence_breakers", self.dry_sequence_breakers))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
 
@@ -112,6 +117,10 @@ class SamplingParams:
     def needs_history(self) -> bool:
         """Whether the tokens of the prompt matter to how the next are chosen."""
         return bool(self.repeat_penalty != 1 or self.presence_penalty or self.frequency_penalty or self.dry_multiplier)
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return partial(SamplingParams, **{**values, "logit_bias": dict(self.logit_bias)}), ()
 
     def __hash__(self) -> int:
         values = (getattr(self, name) for name in self.__dataclass_fields__ if name != "logit_bias")

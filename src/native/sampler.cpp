@@ -113,7 +113,11 @@ static common_params_sampling to_common(const llama_vocab * vocab, const gollama
     }
     if (in.grammar) {
         check_grammar(vocab, in.grammar);
-        out.grammar = common_grammar(COMMON_GRAMMAR_TYPE_USER, in.grammar);
+        out.grammar      = common_grammar(COMMON_GRAMMAR_TYPE_USER, in.grammar);
+        out.grammar_lazy = in.n_grammar_triggers > 0;
+        for (size_t i = 0; i < in.n_grammar_triggers; i++) {
+            out.grammar_triggers.push_back({ COMMON_GRAMMAR_TRIGGER_TYPE_WORD, in.grammar_triggers[i], LLAMA_TOKEN_NULL });
+        }
     }
     return out;
 }

@@ -304,3 +304,16 @@ def test_options_may_be_passed_whole(tiny_path: Path) -> None:
     with LLM(tiny_path, options=LoadOptions(context_size=64), threads=1) as llm:
         assert llm.options == LoadOptions(context_size=64, threads=1)
         assert llm.model.path == tiny_path
+
+
+def test_a_lazy_grammar_applies_from_its_trigger_on(smollm2: LLM) -> None:
+    free = smollm2.generate("One, two, three,", max_tokens=12, temperature=0).text
+    assert " five," in free
+    grammar = 'root ::= " five" "!"+'
+    bound = smollm2.generate("One, two, three,", max_tokens=12, temperature=0, grammar=grammar, grammar_triggers=" five").text
+    assert bound.startswith(free[: free.index(" five")] + " five!!")
+
+
+def test_triggers_without_a_grammar_are_refused(smollm2: LLM) -> None:
+    with pytest.raises(OptionError, match="no grammar"):
+        smollm2.generate("a", grammar_triggers=["b"])

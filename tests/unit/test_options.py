@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -96,3 +97,8 @@ def test_every_option_has_a_help_text() -> None:
     own = {"stop", "logit_bias", "dry_sequence_breakers"}
     for kind in (LoadOptions, SamplingParams):
         assert not [field.name for field in dataclasses.fields(kind) if field.name not in own and not field.metadata.get("help")]
+
+
+def test_sampling_params_may_be_pickled() -> None:
+    params = SamplingParams(temperature=0.5, logit_bias={3: -1.0}, stop=["a"])
+    assert pickle.loads(pickle.dumps(params)) == params

@@ -12,7 +12,7 @@ from gollama._native.model import ModelHandle
 from gollama._native.text import c_string, decode
 from gollama.errors import GrammarError, OptionError
 
-_ARRAYS = {"logit_bias", "dry_sequence_breakers", "grammar"}
+_ARRAYS = {"logit_bias", "dry_sequence_breakers", "grammar", "grammar_triggers"}
 
 
 def sampling_defaults() -> dict[str, Any]:
@@ -52,6 +52,10 @@ class SamplerHandle(Handle):
         params.n_logit_bias = len(biases)
         grammar = ffi.NULL if options["grammar"] is None else ffi.new("char[]", c_string(options["grammar"], "the grammar"))
         params.grammar = grammar
+        words = [ffi.new("char[]", c_string(text, "grammar_triggers")) for text in options["grammar_triggers"]]
+        triggers = ffi.new("char *[]", words)
+        params.grammar_triggers = ffi.cast("const char **", triggers)
+        params.n_grammar_triggers = len(words)
         failures = Failures(loaded)
         with model.use() as pointer:
             sampler = lib.gollama_sampler_new(pointer, params, failures.error)

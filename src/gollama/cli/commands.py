@@ -62,6 +62,7 @@ def run(
     context_size: Annotated[Optional[int], _loading("context_size", "--context-size", "-c")] = None,  # noqa: UP045
     threads: Annotated[Optional[int], _loading("threads")] = None,  # noqa: UP045
     gpu_layers: Annotated[Optional[int], _loading("gpu_layers")] = None,  # noqa: UP045
+    speculative: Annotated[Optional[str], _loading("speculative")] = None,  # noqa: UP045
 ) -> None:
     """Answer a prompt and end, or open a chat.
 
