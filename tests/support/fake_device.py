@@ -177,9 +177,9 @@ class FakeDevice:
             self._decode(tokens, runs, self._random.randint(0, len(tokens)))
             raise
         self.runs.append([(runs[at], runs[at + 2]) for at in range(0, len(runs), 4)])
-        self._decode(tokens, runs, len(tokens))
         if self.window:
             self._forget_some()
+        self._decode(tokens, runs, len(tokens))
         return self._sample(tokens, due, samplers, places)
 
     def _check(self, tokens: Sequence[int], runs: Sequence[int]) -> set[int]:
