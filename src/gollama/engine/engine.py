@@ -13,8 +13,9 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from gollama.engine.batch import Batch, refuse
+from gollama.engine.batch import Batch
 from gollama.engine.device import Device
+from gollama.engine.members import refuse
 from gollama.engine.prefixes import Prefixes
 from gollama.engine.request import Request
 from gollama.engine.scheduler import Queue
