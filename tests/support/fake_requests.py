@@ -12,7 +12,7 @@ from gollama.engine.engine import _engines
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_model import FakeSampler, Memory, expected, likeliest, logprob_of
 
-PATIENCE = 3.0  # seconds after which a test gives up; nothing takes that long
+PATIENCE = 20.0  # seconds after which a test gives up; nothing takes that long
 
 OnToken = Callable[[int, int], bool]
 

@@ -1,4 +1,4 @@
-"""The engine over a device that computes nothing: closing, forking, leaving, and calls in the midst of others."""
+"""The engine over a device that computes nothing: how requests end, closing, forking, leaving, and calls in the midst of others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,56 @@ def run(program: str) -> str:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     return done.stdout
+
+
+# ---- ends ----
+
+
+def test_a_deadline_passes_in_the_queue_and_in_the_midst(make: Maker) -> None:
+    engine, device = make(max_sequences=1)
+
+    def on_token(choice: int, token: int) -> bool:
+        running.request.deadline = waiting.request.deadline = time.perf_counter()
+        return False
+
+    later = time.perf_counter() + 1000
+    running, waiting = (Asked(range(9), n=2, shift=True, deadline=later, on_token=on_token) for _ in range(2))
+    for asked in (running, waiting):
+        engine.submit(asked.request)
+    for asked in (running, waiting):
+        asked.wait().check(device)
+        assert asked.heard.reasons == ["timeout"] * 2
+    assert running.tokens and not waiting.tokens
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_cancelling_ends_all_choices(make: Maker, n: int) -> None:
+    engine, device = make(max_sequences=2)
+    asked = ask(engine, range(9), n=n, shift=True)
+    assert asked.heard.started.wait()
+    engine.cancel(asked.request)
+    asked.wait().check(device)
+    assert asked.heard.reasons == ["cancelled"] * n
+
+
+def test_cancelling_breaks_off_the_step(make: Maker) -> None:
+    engine, device = make(cache_bytes=2**20)
+    device.fault = gate = Gate()
+    asked = ask(engine, range(50))
+    assert gate.entered.wait()
+    engine.cancel(asked.request)
+    gate.open()
+    asked.wait().check(device)
+    assert asked.reason == "cancelled" and not asked.tokens
+    ask(engine, range(50), max_tokens=5).wait().check(device)
+
+
+def test_cancelling_twice_or_too_late_is_nothing(make: Maker) -> None:
+    engine, device = make()
+    asked = ask(engine, range(9), max_tokens=2).wait()
+    for _ in range(2):
+        engine.cancel(asked.request)
+    ask(engine, range(9), max_tokens=2).wait().check(device)
 
 
 # ---- closing ----
