@@ -143,10 +143,26 @@ def test_a_cancelled_prompt_leaves_nothing_wrong_behind(paths: dict[str, Path], 
         assert_as_fresh(llm, prompt, tokens)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_memory_that_cannot_be_shifted_says_so(paths: dict[str, Path], kind: str) -> None:
-    with load(paths[kind]) as llm:
-        if kind == "recurrent" or kind == "hybrid":
-            assert answer(llm, [5, 6, 7])[1] == 0
-        with pytest.raises(OptionError, match="cannot be shifted"):
+def test_a_shifted_recurrent_memory_forgets_nothing(paths: dict[str, Path]) -> None:
+    """It knows no positions: its state stays as it is, whatever the size of the context."""
+    prompt = some_tokens(34, 100)
+    with load(paths["recurrent"], context_size=256) as llm:
+        completion = llm.generate(prompt, max_tokens=600, temperature=0, ignore_eos=True, overflow="shift")
+    with load(paths["recurrent"], context_size=1024) as fresh:
+        assert completion.tokens == answer(fresh, prompt, 600)[0]
+
+
+def test_a_shifted_hybrid_memory_goes_on(paths: dict[str, Path]) -> None:
+    with load(paths["hybrid"], context_size=256) as llm:
+        prompt = some_tokens(35, 100)
+        completion = llm.generate(prompt, max_tokens=600, temperature=0, ignore_eos=True, overflow="shift", keep=10)
+        assert (completion.finish_reason, completion.usage.completion_tokens) == ("length", 600)
+        tokens, _ = answer(llm, prompt)
+        assert_as_fresh(llm, prompt, tokens)
+
+
+def test_a_window_that_is_not_all_of_the_context_cannot_be_shifted(paths: dict[str, Path]) -> None:
+    with load(paths["sliding window"], context_size=1024) as llm:
+        with pytest.raises(OptionError, match="gemma3 models cannot be shifted"):
             llm.generate([5, 6], overflow="shift")
+        assert answer(llm, [5, 6])[0]

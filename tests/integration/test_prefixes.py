@@ -23,7 +23,7 @@ def small() -> Iterator[LLM]:
 
 @pytest.fixture(scope="module")
 def gemma1() -> Iterator[LLM]:
-    with LLM("gemma3:270m", context_size=1536, threads=1, max_sequences=2) as llm:
+    with LLM("gemma3:270m", context_size=1024, threads=1, max_sequences=2) as llm:
         yield llm
 
 
@@ -113,15 +113,16 @@ def test_cache_prompt_false_takes_nothing_but_leaves_something(small: LLM) -> No
 
 
 def prompts_of(count: int) -> list[str]:
-    return [f"Chapter {number}. {STORY}" for number in range(count)]
+    """Longer than what is not worth being kept (prefixes.BLOCK)."""
+    return [f"Chapter {number}. {STORY} {OTHER} {STORY}" for number in range(count)]
 
 
 @pytest.mark.parametrize("max_sequences", [1, 2])
 def test_prompts_pushed_out_of_the_sequences_come_back_from_the_host(plain: LLM, max_sequences: int) -> None:
     with LLM("smollm2", context_size=512, threads=1, max_sequences=max_sequences, prefix_cache=64) as llm:
-        for prompt in prompts_of(5):
+        for prompt in prompts_of(4):
             greedy(llm, prompt, 1)
-        for prompt in prompts_of(5):
+        for prompt in prompts_of(4):
             completion = greedy(llm, prompt)
             assert completion.usage.cached_tokens == completion.usage.prompt_tokens - 1
             assert_unchanged(llm, plain, prompt, completion)
@@ -144,12 +145,23 @@ def test_the_host_memory_keeps_to_its_size() -> None:
         assert greedy(llm, prompts_of(8)[6], 1).usage.cached_tokens > 40  # the latest that was pushed out
 
 
+def test_a_first_word_in_common_costs_no_prompt_its_place() -> None:
+    # while there is an empty sequence, or host memory to keep it in
+    with LLM("smollm2", context_size=512, threads=1, max_sequences=4, prefix_cache=0) as llm:
+        llm.generate(["one", "two", "three", "four"], max_tokens=1)
+        llm.clear_cache()
+        for prompt in ("The harbour lay quiet in the morning, and Anna", "The engineers looked at a small machine that"):
+            greedy(llm, prompt, 1)
+        again = greedy(llm, "The harbour lay quiet in the morning, and Anna", 1)
+        assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
+
+
 # ---- growth ----
 
 
 def test_growing_in_mid_generation_changes_no_answer(plain: LLM) -> None:
     with LLM("smollm2", context_size=512, threads=1, max_sequences=16) as llm, ThreadPoolExecutor(16) as pool:
-        prompts = prompts_of(15)
+        prompts = [f"{number}. {OTHER}" for number in range(15)]
         long = pool.submit(greedy, llm, STORY, 60)
         wait_until(lambda: llm.stats().completion_tokens > 3)
         assert llm.stats().sequences == 1
@@ -192,16 +204,16 @@ def long_prompt(llm: LLM, count: int) -> list[int]:
 
 
 def test_gemma_takes_up_a_prompt_longer_than_its_window(gemma1: LLM) -> None:
-    prompt = long_prompt(gemma1, 900)
+    prompt = long_prompt(gemma1, 700)
     greedy(gemma1, prompt, 4)
     again = greedy(gemma1, prompt)
-    assert again.usage.cached_tokens >= 890
+    assert again.usage.cached_tokens >= 690
     assert_unchanged(gemma1, gemma1, prompt, again)
 
 
-@pytest.mark.parametrize("length", [200, 500, 700, 880])
+@pytest.mark.parametrize("length", [150, 400, 680])
 def test_gemma_cut_back_into_the_middle_answers_the_same(gemma1: LLM, length: int) -> None:
-    prompt = long_prompt(gemma1, 900)
+    prompt = long_prompt(gemma1, 700)
     greedy(gemma1, prompt, 4)
     other = prompt[:length] + gemma1.tokenize(OTHER, add_special=False)
     assert_unchanged(gemma1, gemma1, other, greedy(gemma1, other))
