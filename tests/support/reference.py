@@ -3,11 +3,13 @@
 What they run:
     llama-completion -m MODEL -p PROMPT -n COUNT --temp 0 -t 2 -no-cnv --no-display-prompt
     llama-embedding -m MODEL -p "ONE<#sep#>TWO" --embd-separator "<#sep#>" --embd-output-format array -c 512 -t 2 [--pooling NAME]
+    llama-perplexity -m MODEL -f FILE -c WINDOW -b WINDOW -t 2
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -22,6 +24,11 @@ def build(source: Path, folder: Path) -> Path:
 def build_embedding(source: Path, folder: Path) -> Path:
     """Compile examples/embedding into `folder`."""
     return _compile(source, folder, "llama-embedding", ("examples/embedding/embedding.cpp",))
+
+
+def build_perplexity(source: Path, folder: Path) -> Path:
+    """Compile tools/perplexity into `folder`."""
+    return _compile(source, folder, "llama-perplexity", ("tools/perplexity/perplexity.cpp", "tools/perplexity/main.cpp"))
 
 
 def _compile(source: Path, folder: Path, name: str, files: tuple[str, ...]) -> Path:
@@ -53,3 +60,13 @@ def embeddings(program: Path, model: Path, texts: list[str], *options: str) -> l
     result = subprocess.run([str(program), "-m", str(model), *given], capture_output=True, check=True, cwd=program.parent,
                             stdin=subprocess.DEVNULL)
     return [list(map(float, vector)) for vector in json.loads(result.stdout)]
+
+
+def perplexity(program: Path, model: Path, file: Path, window: int) -> tuple[float, float]:
+    """The tool's estimate and its error, with four and five decimals."""
+    options = ["-c", str(window), "-b", str(window), "-t", "2"]
+    result = subprocess.run([str(program), "-m", str(model), "-f", str(file), *options], capture_output=True, text=True, check=True,
+                            cwd=program.parent, stdin=subprocess.DEVNULL)
+    found = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", result.stdout + result.stderr)
+    assert found, result.stdout + result.stderr
+    return float(found[1]), float(found[2])

@@ -90,7 +90,8 @@ class Prefixes:
             if best is not None and (common, idle) <= (best.length, isinstance(best.source, Slot) and best.source.choice is None):
                 continue
             length = self._usable(source, min(common, len(tokens) - 1))
-            if length >= (1 if idle else LEAST_COPY) and (best is None or length > best.length or idle):
+            least = min(LEAST_COPY, len(source.tokens) // 2 + 1) if idle else LEAST_COPY  # a first word shall not cost a prompt its place
+            if length >= least and (best is None or length > best.length or idle):
                 best = Match(source, length)
         return best
 

@@ -1,0 +1,182 @@
+"""Log probabilities, scores and perplexity, against numpy and llama.cpp's own tool."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy
+import pytest
+
+from gollama import LLM, Context, ContextOverflowError, LoadOptions, OptionError, SamplingParams
+from gollama.results import TokenLogprob
+from tests.conftest import MODELS
+from tests.support import reference
+
+PROMPT = "The capital of France is Paris, and the capital of Italy is"
+NEAR = 1e-4
+# a batch of one and a batch of many differ by more than rounding: the kernels take other sums (see tests/support/answers.py)
+BATCH_NEAR = {"smollm2": 0.05, "gemma3:270m": 0.2}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def llm(request: pytest.FixtureRequest) -> Iterator[LLM]:
+    with LLM(request.param, context_size=1024, threads=1, max_sequences=2) as llm:
+        yield llm
+
+
+@pytest.fixture(scope="module")
+def tool(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reference.build_perplexity(source_tree, tmp_path_factory.mktemp("perplexity"))
+
+
+def log_softmax(logits: numpy.ndarray) -> numpy.ndarray:
+    wide = logits.astype(numpy.float64)
+    shifted = wide - wide.max()
+    return numpy.asarray(shifted - numpy.log(numpy.exp(shifted).sum()))
+
+
+def computed(llm: LLM, prompt: list[int], following: Sequence[int] = ()) -> list[numpy.ndarray]:
+    """log softmax of llama.cpp's logits: of the token behind the prompt, computed at once, then of each one behind it."""
+    with Context(llm.model, LoadOptions(context_size=1024, threads=1)) as context:
+        context.decode(prompt)
+        rows = [log_softmax(context.logits())]
+        for token in following:
+            context.decode([token])
+            rows.append(log_softmax(context.logits()))
+        return rows
+
+
+def assert_scores(scores: Sequence[TokenLogprob], tokens: Sequence[int], rows: Sequence[numpy.ndarray], k: int, near: float = NEAR) -> None:
+    assert [score.token for score in scores] == list(tokens)
+    for score, row in zip(scores, rows):
+        assert score.logprob == pytest.approx(row[score.token], abs=near)
+        assert [logprob for _, logprob in score.top] == pytest.approx(sorted(row, reverse=True)[:k], abs=near)
+        assert all(logprob == pytest.approx(row[token], abs=near) for token, logprob in score.top)
+
+
+@pytest.mark.parametrize("k", [0, 1, 7, 100])
+def test_logprobs_are_those_of_the_logits(llm: LLM, k: int) -> None:
+    completion = llm.generate(PROMPT, max_tokens=5, temperature=0, ignore_eos=True, logprobs=k, cache_prompt=False)
+    rows = computed(llm, llm.tokenize(PROMPT), completion.tokens)
+    assert completion.logprobs is not None
+    assert_scores(completion.logprobs, completion.tokens, rows, k)
+
+
+def test_logprobs_are_the_model_s_whatever_the_samplers_do(llm: LLM) -> None:
+    params = SamplingParams(max_tokens=5, temperature=3, top_k=5, repeat_penalty=1.5, logit_bias={300: 5.0}, ignore_eos=True, seed=2, logprobs=3,
+                            cache_prompt=False)
+    completion = llm.generate(PROMPT, params=params)
+    assert completion.logprobs is not None
+    assert_scores(completion.logprobs, completion.tokens, computed(llm, llm.tokenize(PROMPT), completion.tokens), 3)
+
+
+def test_greedy_takes_the_likeliest(llm: LLM) -> None:
+    completion = llm.generate(PROMPT, max_tokens=8, temperature=0, logprobs=1)
+    assert completion.logprobs is not None and len(completion.logprobs) == len(completion.tokens) > 0
+    assert all(score.top[0] == (score.token, score.logprob) for score in completion.logprobs)
+
+
+def test_the_texts_joined_are_the_answer(llm: LLM) -> None:
+    completion = llm.generate(PROMPT, max_tokens=8, temperature=0, logprobs=0)
+    assert "".join(score.text for score in completion.logprobs or []) == completion.text
+
+
+def test_the_whole_vocabulary_sums_to_one(llm: LLM) -> None:
+    completion = llm.generate(PROMPT, max_tokens=1, temperature=0, ignore_eos=True, logprobs=llm.model.n_vocab)
+    assert completion.logprobs is not None
+    top = completion.logprobs[0].top
+    assert sorted(token for token, _ in top) == list(range(llm.model.n_vocab))
+    assert math.fsum(math.exp(logprob) for _, logprob in top) == pytest.approx(1, abs=NEAR)
+
+
+def test_more_than_the_vocabulary_is_refused(llm: LLM) -> None:
+    for name in ("logprobs", "prompt_logprobs"):
+        with pytest.raises(OptionError, match=f"{name} must be at most {llm.model.n_vocab}"):
+            llm.generate(PROMPT, **{name: llm.model.n_vocab + 1})
+
+
+def test_none_are_told_unasked(llm: LLM) -> None:
+    completion = llm.generate(PROMPT, max_tokens=2)
+    assert completion.logprobs is None and completion.prompt_logprobs is None
+
+
+def test_streamed_logprobs_joined_are_those_of_the_answer(llm: LLM) -> None:
+    options = {"max_tokens": 8, "temperature": 0, "logprobs": 2, "cache_prompt": False}
+    whole = llm.generate(PROMPT, **options)
+    assert [score for chunk in llm.stream(PROMPT, **options) for score in chunk.logprobs or []] == whole.logprobs
+
+
+def test_prompt_logprobs_are_those_of_the_logits(llm: LLM) -> None:
+    tokens = llm.tokenize(PROMPT)
+    scores = llm.generate(tokens, max_tokens=1, prompt_logprobs=4).prompt_logprobs
+    rows = computed(llm, tokens[:1], tokens[1:])[:-1]
+    assert scores is not None
+    near = BATCH_NEAR["smollm2" if llm.model.path.name.startswith("Smol") else "gemma3:270m"]
+    assert_scores(scores, tokens[1:], rows, 4, near)
+
+
+def test_prompt_logprobs_do_not_depend_on_how_the_prompt_is_cut(llm: LLM) -> None:
+    tokens = llm.tokenize(PROMPT * 8)  # more than the rows that one step keeps the logits of
+    whole = llm.generate(tokens, max_tokens=1, prompt_logprobs=0).prompt_logprobs
+    with LLM(llm.model.path, context_size=512, threads=1, batch_size=48, micro_batch_size=48) as narrow:
+        cut = narrow.generate(tokens, max_tokens=1, prompt_logprobs=0).prompt_logprobs
+    assert whole is not None and cut is not None and len(whole) == len(cut) == len(tokens) - 1
+    near = BATCH_NEAR["smollm2" if llm.model.path.name.startswith("Smol") else "gemma3:270m"]
+    assert [score.logprob for score in cut] == pytest.approx([score.logprob for score in whole], abs=near)
+
+
+def test_prompt_logprobs_beside_others_are_the_same(llm: LLM) -> None:
+    alone = llm.generate(PROMPT, max_tokens=1, prompt_logprobs=0).prompt_logprobs
+    both = llm.generate([PROMPT, "One, two, three"], max_tokens=1, prompt_logprobs=0)[0].prompt_logprobs
+    assert alone is not None and both is not None
+    near = BATCH_NEAR["smollm2" if llm.model.path.name.startswith("Smol") else "gemma3:270m"]
+    assert [score.logprob for score in both] == pytest.approx([score.logprob for score in alone], abs=near)
+
+
+def test_a_score_is_the_sum_of_its_tokens(llm: LLM) -> None:
+    score = llm.score(PROMPT)
+    scores = llm.generate(PROMPT, max_tokens=1, prompt_logprobs=0).prompt_logprobs
+    assert [token.token for token in score.tokens] == llm.tokenize(PROMPT)[1:] and scores == score.tokens
+    assert score.logprob == pytest.approx(math.fsum(token.logprob for token in scores))
+    assert score.perplexity == pytest.approx(math.exp(-score.logprob / len(scores)))
+
+
+def test_a_likelier_text_scores_higher(llm: LLM) -> None:
+    assert llm.score("The sky is blue.").logprob > llm.score("The sky is cheese.").logprob
+
+
+def test_a_text_of_the_whole_context_is_scored_and_a_longer_one_refused(llm: LLM) -> None:
+    tokens = llm.tokenize("word " * 1100)
+    assert len(llm.score(tokens[:1024]).tokens) == 1023
+    with pytest.raises(ContextOverflowError, match="1025 tokens"):
+        llm.score(tokens[:1025])
+
+
+def test_a_single_token_has_an_empty_score(llm: LLM) -> None:
+    score = llm.score([400])
+    assert score.tokens == [] and score.logprob == 0 and math.isnan(score.perplexity)
+
+
+@pytest.mark.parametrize("window", [128, 256])
+def test_perplexity_is_what_llama_perplexity_says(llm: LLM, tool: Path, tmp_path: Path, window: int) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()[:3000]
+    (tmp_path / "text").write_text(text)
+    value, error = reference.perplexity(tool, llm.model.path, tmp_path / "text", window)
+    ours = llm.perplexity(text, window=window)
+    # the tool prints four and five decimals
+    assert ours.value == pytest.approx(value, abs=5.1e-5, rel=1e-5) and ours.error == pytest.approx(error, abs=5.1e-6, rel=1e-5)
+    windows = len(llm.tokenize(text)) // window
+    assert ours.n_tokens == windows * (window - 1 - window // 2)
+
+
+def test_a_text_shorter_than_a_window_has_no_perplexity(llm: LLM) -> None:
+    with pytest.raises(ContextOverflowError, match="a window 512"):
+        llm.perplexity(PROMPT)
+
+
+@pytest.mark.parametrize("window", [3, 1025, 0, True, 12.0])
+def test_a_window_that_cannot_be_is_refused(llm: LLM, window: int) -> None:
+    with pytest.raises(OptionError, match="window must be"):
+        llm.perplexity(PROMPT, window=window)
