@@ -5,6 +5,7 @@ The file: a line that tells what it is, a line of JSON, and behind it each prefi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,9 +18,11 @@ from typing import IO, Any
 from gollama import _native
 from gollama.engine import Saved
 from gollama.errors import StateError
+from gollama.options import MOST_SEQUENCES
 
 MAGIC = b"gollama state 1\n"
 MOST_HEADER = 2**24
+NUMBERS = ("tokens", "bytes", "first", "sequences", "partial")  # that describe a prefix
 
 
 def write(path: str | os.PathLike[str], fingerprint: str, entries: Sequence[Saved]) -> None:
@@ -47,10 +50,17 @@ def _tokens(entry: Saved) -> bytes:
 
 def _describe(entry: Saved) -> dict[str, Any]:
     state: Any = entry.state
-    digest = hashlib.sha256(_tokens(entry))
-    digest.update(state.data)
-    return {"tokens": len(entry.tokens), "bytes": state.size, "first": entry.first, "sequences": state.sequences,
-            "partial": state.partial, "sha256": digest.hexdigest()}
+    described: dict[str, Any] = {"tokens": len(entry.tokens), "bytes": state.size, "first": entry.first, "sequences": state.sequences,
+                                 "partial": state.partial}
+    return {**described, "sha256": digest(described, _tokens(entry), state.data)}
+
+
+def digest(entry: dict[str, Any], *data: Any) -> str:
+    """Of a prefix: of the numbers that describe it, its tokens and its memory."""
+    result = hashlib.sha256(json.dumps([entry[key] for key in NUMBERS]).encode())
+    for part in data:
+        result.update(part)
+    return result.hexdigest()
 
 
 def read(path: str | os.PathLike[str], fingerprint: str, n_vocab: int, context_size: int) -> list[Saved]:
@@ -75,23 +85,23 @@ def read(path: str | os.PathLike[str], fingerprint: str, n_vocab: int, context_s
 def _header(file: IO[bytes], target: Path) -> dict[str, Any]:
     if file.readline(len(MAGIC)) != MAGIC:
         raise StateError(f"{target}: is not a state file of gollama")
-    try:
+    header: Any = None
+    with contextlib.suppress(ValueError, RecursionError):
         header = json.loads(file.readline(MOST_HEADER))
-        keys = {"tokens": int, "bytes": int, "first": int, "sequences": int, "partial": int, "sha256": str}
-        assert isinstance(header["fingerprint"], str)
-        for entry in header["prefixes"]:
-            assert {key: type(value) for key, value in entry.items()} == keys
-            assert all(value >= 0 for value in entry.values() if isinstance(value, int))
-            assert 0 < entry["sequences"] <= 256
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError):
-        raise StateError(f"{target}: is damaged, its header cannot be read") from None
-    found: dict[str, Any] = header
-    return found
+    if not isinstance(header, dict) or not isinstance(header.get("fingerprint"), str) or not isinstance(header.get("prefixes"), list) \
+            or not all(map(_is_description, header["prefixes"])):
+        raise StateError(f"{target}: is damaged, its header cannot be read")
+    return header
+
+
+def _is_description(entry: Any) -> bool:
+    return (isinstance(entry, dict) and {key: type(value) for key, value in entry.items()} == {**dict.fromkeys(NUMBERS, int), "sha256": str}
+            and all(0 <= entry[key] < 2**63 for key in NUMBERS) and 0 < entry["sequences"] <= MOST_SEQUENCES)
 
 
 def _entry(file: IO[bytes], target: Path, number: int, entry: dict[str, Any], n_vocab: int, context_size: int) -> Saved:
     data = file.read(4 * entry["tokens"] + entry["bytes"])
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+    if digest(entry, data) != entry["sha256"]:
         raise StateError(f"{target}: is damaged, prefix {number} does not match its digest")
     tokens = array("i", data[: 4 * entry["tokens"]]).tolist()
     if not tokens or len(tokens) > context_size or min(tokens) < 0 or max(tokens) >= n_vocab:

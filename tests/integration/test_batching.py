@@ -60,8 +60,8 @@ def test_threads_with_their_own_settings_share_an_llm(batching: LLM) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         completions = list(pool.map(ask, range(8)))
-    for index, completion in enumerate(completions):
-        assert_same_or_tied(batching.model, batching.tokenize(PROMPTS[index]), alone(batching, PROMPTS[index], 4 + index), completion.tokens)
+    for index, (prompt, completion) in enumerate(zip(PROMPTS, completions)):
+        assert_same_or_tied(batching.model, batching.tokenize(prompt), alone(batching, prompt, 4 + index), completion.tokens)
 
 
 def test_more_prompts_than_sequences_take_turns(batching: LLM) -> None:

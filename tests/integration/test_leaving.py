@@ -79,7 +79,7 @@ def test_fork_while_another_thread_computes(tiny_path: Path, code: str) -> None:
 
 
 EXITS = {
-    "a list in a daemon thread": "threading.Thread(target=lambda: llm.generate(['the'] * 9, ignore_eos=True), daemon=True).start(); until(4)",
+    "a list in a daemon": "threading.Thread(target=lambda: llm.generate(['the'] * 9, ignore_eos=True), daemon=True).start(); until(4)",
     "a list in a thread": "threading.Thread(target=lambda: llm.generate(['the'] * 9, max_tokens=300, ignore_eos=True)).start(); until(4)",
     "streams": "streams = [llm.stream('the', ignore_eos=True) for _ in range(9)]; next(streams[0])",
     "streams of asyncio": """
