@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -165,7 +165,7 @@ def test_growing_in_mid_generation_changes_no_answer(plain: LLM) -> None:
         long = pool.submit(greedy, llm, STORY, 60)
         wait_until(lambda: llm.stats().completion_tokens > 3)
         assert llm.stats().sequences == 1
-        later = []
+        later: list[Future[Completion]] = []
         for count in (1, 2, 4, 8):  # 2, 4, 8 and 16 sequences in turn
             later += [pool.submit(greedy, llm, prompt, 16) for prompt in prompts[len(later) : len(later) + count]]
             wait_until(lambda count=count: llm.stats().sequences >= 2 * count or long.done())  # type: ignore[misc]
