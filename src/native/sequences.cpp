@@ -171,6 +171,12 @@ bool gollama_sequence_load(gollama_context * context, int32_t sequence, const ui
             llama_memory_seq_rm(context->memory, sequence, -1, -1);
             throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("the saved state cannot be restored"));
         }
+        // what llama.cpp does not check: tokens at negative positions could never be forgotten again
+        if (llama_memory_seq_pos_min(context->memory, sequence) < 0 ||
+            llama_memory_seq_pos_max(context->memory, sequence) >= static_cast<llama_pos>(llama_n_ctx_seq(context->context))) {
+            llama_memory_seq_rm(context->memory, sequence, -1, -1);
+            throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "the saved state is damaged: it has positions that are not in the context");
+        }
         return true;
     });
 }

@@ -41,7 +41,7 @@ async def freed(llm: AsyncLLM) -> None:
 
 def test_gathered_answers_are_those_of_each_alone(llm: AsyncLLM, sync: LLM) -> None:
     async def main() -> list[list[int]]:
-        options = {"max_tokens": 10, "temperature": 0, "ignore_eos": True}
+        options: dict[str, Any] = {"max_tokens": 10, "temperature": 0, "ignore_eos": True}
         return [one.tokens for one in await asyncio.gather(*(llm.generate(prompt, **options) for prompt in PROMPTS))]
 
     before = sync.stats().steps
@@ -54,7 +54,7 @@ def test_gathered_answers_are_those_of_each_alone(llm: AsyncLLM, sync: LLM) -> N
 
 def test_a_list_a_chat_and_tokens_are_prompts_too(llm: AsyncLLM) -> None:
     async def main() -> None:
-        options = {"max_tokens": 3, "ignore_eos": True}
+        options: dict[str, Any] = {"max_tokens": 3, "ignore_eos": True}
         several, chat, one = await asyncio.gather(
             llm.generate(PROMPTS, **options), llm.chat([{"role": "user", "content": "Hello"}], **options),
             llm.generate(llm.tokenize(PROMPTS[0]), **options))
@@ -65,7 +65,7 @@ def test_a_list_a_chat_and_tokens_are_prompts_too(llm: AsyncLLM) -> None:
 
 def test_a_stream_joined_is_the_answer(llm: AsyncLLM) -> None:
     async def main() -> None:
-        options = {"max_tokens": 12, "seed": 3, "cache_prompt": False}
+        options: dict[str, Any] = {"max_tokens": 12, "seed": 3, "cache_prompt": False}
         whole = await llm.generate(PROMPTS[0], **options)
         chunks = [chunk async for chunk in llm.stream(PROMPTS[0], **options)]
         assert "".join(chunk.text for chunk in chunks) == whole.text and chunks[-1].finish_reason == whole.finish_reason
@@ -152,7 +152,7 @@ def test_aclose_with_and_forgetting_end_a_stream(llm: AsyncLLM) -> None:
 def test_asyncio_timeout_ends_a_generation(llm: AsyncLLM) -> None:
     async def main() -> None:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
+            async with asyncio.timeout(0.3):  # type: ignore[attr-defined,unused-ignore]
                 await llm.generate(PROMPTS, ignore_eos=True)
         await freed(llm)
 

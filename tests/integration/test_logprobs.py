@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -104,7 +105,7 @@ def test_the_whole_vocabulary_sums_to_one(llm: LLM) -> None:
 def test_more_than_the_vocabulary_is_refused(llm: LLM) -> None:
     for name in ("logprobs", "prompt_logprobs"):
         with pytest.raises(OptionError, match=f"{name} must be at most {llm.model.n_vocab}"):
-            llm.generate(PROMPT, **{name: llm.model.n_vocab + 1})
+            llm.generate(PROMPT, params=SamplingParams(**{name: llm.model.n_vocab + 1}))
 
 
 def test_none_are_told_unasked(llm: LLM) -> None:
@@ -113,7 +114,7 @@ def test_none_are_told_unasked(llm: LLM) -> None:
 
 
 def test_streamed_logprobs_joined_are_those_of_the_answer(llm: LLM) -> None:
-    options = {"max_tokens": 8, "temperature": 0, "logprobs": 2, "cache_prompt": False}
+    options: dict[str, Any] = {"max_tokens": 8, "temperature": 0, "logprobs": 2, "cache_prompt": False}
     whole = llm.generate(PROMPT, **options)
     assert [score for chunk in llm.stream(PROMPT, **options) for score in chunk.logprobs or []] == whole.logprobs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def words(llm: LLM) -> list[int]:
     return llm.tokenize(" ".join(str(number) for number in range(1000, 1200)))
 
 
-def greedy(llm: LLM, prompt: list[int], **options: object) -> Completion:
+def greedy(llm: LLM, prompt: list[int], **options: Any) -> Completion:
     return llm.generate(prompt, temperature=0, ignore_eos=True, **options)
 
 
