@@ -79,6 +79,27 @@ static std::vector<uint8_t> convert(const llama_model * model, const uint8_t * d
     return out;
 }
 
+// llama.cpp reserves memory for as many cells as a part says it has, and reads them only then.
+static void check_cells(const uint8_t * part, size_t size, bool streams, uint32_t most) {
+    uint32_t word  = 0;
+    size_t   index = streams ? 1 : 0;
+    for (; (index + 1) * 4 <= size && word == 0; index++) {  // up to the first stream that has some
+        std::memcpy(&word, part + index * 4, 4);
+    }
+    if (word > most) {
+        throw failure(GOLLAMA_INVALID_ARGUMENT, "the saved state is damaged: it has more tokens than the context");
+    }
+}
+
+static void check_state(const llama_model * model, const uint8_t * data, size_t size, size_t n_partial, uint32_t most) {
+    if (size < n_partial || n_partial < HEADER) {
+        throw failure(GOLLAMA_INVALID_ARGUMENT, "the saved state is damaged: it is too short");
+    }
+    const size_t n_tail = n_partial - HEADER;
+    check_cells(data + HEADER, size - HEADER, !llama_model_is_recurrent(model), most);
+    check_cells(data + size - n_tail, n_tail, !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model), most);
+}
+
 }  // namespace gollama
 
 extern "C" {
@@ -138,6 +159,7 @@ bool gollama_sequence_load(gollama_context * context, int32_t sequence, const ui
     return gollama::guarded(context, error, false, [&] {
         gollama::require_memory(*context, sequence);
         llama_memory_seq_rm(context->memory, sequence, -1, -1);
+        gollama::check_state(llama_get_model(context->context), data, size, n_partial, llama_n_ctx_seq(context->context));
         std::vector<uint8_t> converted;
         const auto           count = llama_n_seq_max(context->context);
         if (static_cast<uint32_t>(n_sequences) != count) {
@@ -148,6 +170,12 @@ bool gollama_sequence_load(gollama_context * context, int32_t sequence, const ui
         if (llama_state_seq_set_data_ext(context->context, data, size, sequence, LLAMA_STATE_SEQ_FLAGS_NONE) == 0) {
             llama_memory_seq_rm(context->memory, sequence, -1, -1);
             throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("the saved state cannot be restored"));
+        }
+        // what llama.cpp does not check: tokens at negative positions could never be forgotten again
+        if (llama_memory_seq_pos_min(context->memory, sequence) < 0 ||
+            llama_memory_seq_pos_max(context->memory, sequence) >= static_cast<llama_pos>(llama_n_ctx_seq(context->context))) {
+            llama_memory_seq_rm(context->memory, sequence, -1, -1);
+            throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "the saved state is damaged: it has positions that are not in the context");
         }
         return true;
     });

@@ -28,9 +28,9 @@ def some_tokens(seed: int, count: int) -> list[int]:
     return random.Random(seed).choices(range(3, 259), k=count)
 
 
-def load(path: Path, **options: int) -> LLM:
-    chosen: dict[str, Any] = {"context_size": 512, "threads": 1, "max_sequences": 2, **options}
-    return LLM(path, **chosen)
+def load(path: Path, **options: Any) -> LLM:
+    fields: dict[str, Any] = {"context_size": 512, "threads": 1, "max_sequences": 2, **options}
+    return LLM(path, **fields)
 
 
 def answer(llm: LLM, prompt: list[int], count: int = 12) -> tuple[list[int], int]:

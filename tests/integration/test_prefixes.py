@@ -162,12 +162,12 @@ def test_a_first_word_in_common_costs_no_prompt_its_place() -> None:
 def test_growing_in_mid_generation_changes_no_answer(plain: LLM) -> None:
     with LLM("smollm2", context_size=512, threads=1, max_sequences=16) as llm, ThreadPoolExecutor(16) as pool:
         prompts = [f"{number}. {OTHER}" for number in range(15)]
-        long = pool.submit(greedy, llm, STORY, 60)
+        long = pool.submit(greedy, llm, STORY, 40)
         wait_until(lambda: llm.stats().completion_tokens > 3)
         assert llm.stats().sequences == 1
         later: list[Future[Completion]] = []
         for count in (1, 2, 4, 8):  # 2, 4, 8 and 16 sequences in turn
-            later += [pool.submit(greedy, llm, prompt, 16) for prompt in prompts[len(later) : len(later) + count]]
+            later += [pool.submit(greedy, llm, prompt, 8) for prompt in prompts[len(later) : len(later) + count]]
             wait_until(lambda count=count: llm.stats().sequences >= 2 * count or long.done())  # type: ignore[misc]
         answers = [long.result(120), *(one.result(120) for one in later)]
         assert llm.stats().sequences == 16
