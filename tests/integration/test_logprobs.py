@@ -105,7 +105,8 @@ def test_the_whole_vocabulary_sums_to_one(llm: LLM) -> None:
 def test_more_than_the_vocabulary_is_refused(llm: LLM) -> None:
     for name in ("logprobs", "prompt_logprobs"):
         with pytest.raises(OptionError, match=f"{name} must be at most {llm.model.n_vocab}"):
-            llm.generate(PROMPT, params=SamplingParams(**{name: llm.model.n_vocab + 1}))
+            wrong: dict[str, Any] = {name: llm.model.n_vocab + 1}
+            llm.generate(PROMPT, **wrong)
 
 
 def test_none_are_told_unasked(llm: LLM) -> None:
