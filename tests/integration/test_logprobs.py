@@ -103,10 +103,10 @@ def test_the_whole_vocabulary_sums_to_one(llm: LLM) -> None:
 
 
 def test_more_than_the_vocabulary_is_refused(llm: LLM) -> None:
-    for name in ("logprobs", "prompt_logprobs"):
+    more = llm.model.n_vocab + 1
+    for name, params in (("logprobs", SamplingParams(logprobs=more)), ("prompt_logprobs", SamplingParams(prompt_logprobs=more))):
         with pytest.raises(OptionError, match=f"{name} must be at most {llm.model.n_vocab}"):
-            wrong: dict[str, Any] = {name: llm.model.n_vocab + 1}
-            llm.generate(PROMPT, **wrong)
+            llm.generate(PROMPT, params=params)
 
 
 def test_none_are_told_unasked(llm: LLM) -> None:
@@ -206,7 +206,7 @@ def test_perplexity_is_within_the_error_that_llama_perplexity_states(llm: LLM, t
 def test_perplexity_in_batches_of_the_tool_s_shape_is_the_tool_s(
         llm: LLM, text: str, stated: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "SCORED_ROWS", WINDOW)  # so that a window is computed at once
-    with LLM(llm.model.path, context_size=WINDOW, threads=2, max_sequences=1) as whole:
+    with LLM(llm.model.path, context_size=WINDOW, threads=1, max_sequences=1) as whole:
         ours = whole.perplexity(text, window=WINDOW)
     # to its four decimals, but that it computes the logits of 64 rows where we have 63, which Gemma's Q4_K kernels take in fours
     near = 1e-5 if llm.model.path.name.startswith("Smol") else 2e-3

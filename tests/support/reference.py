@@ -3,7 +3,7 @@
 What they run:
     llama-completion -m MODEL -p PROMPT -n COUNT --temp 0 -t 2 -no-cnv --no-display-prompt
     llama-embedding -m MODEL -p "ONE<#sep#>TWO" --embd-separator "<#sep#>" --embd-output-format array -c 512 -t 2 [--pooling NAME]
-    llama-perplexity -m MODEL -f FILE -c WINDOW -b WINDOW -t 2
+    llama-perplexity -m MODEL -f FILE -c WINDOW -b WINDOW -t 1
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def embeddings(program: Path, model: Path, texts: list[str], *options: str) -> l
 
 def perplexity(program: Path, model: Path, file: Path, window: int) -> tuple[float, float]:
     """The tool's estimate and its error, with four and five decimals."""
-    options = ["-c", str(window), "-b", str(window), "-t", "2"]
+    options = ["-c", str(window), "-b", str(window), "-t", "1"]
     result = subprocess.run([str(program), "-m", str(model), "-f", str(file), *options], capture_output=True, text=True, check=True,
                             cwd=program.parent, stdin=subprocess.DEVNULL)
     found = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", result.stdout + result.stderr)
