@@ -155,7 +155,8 @@ def test_a_model_closed_while_all_decode_is_noticed(make: Maker) -> None:
 def test_a_model_closed_while_one_is_let_in_ends_it_as_cancelled(make: Maker) -> None:
     engine, device = make()
     device.fault = lambda operation: device.close() if operation == "resize" else None
-    asked = [ask(engine, range(number, 30), n=3) for number in range(3)]
+    with engine._lock:  # so that all are there before the device is
+        asked = [ask(engine, range(number, 30), n=3) for number in range(3)]
     for one in asked:
         one.wait().check(device)
         assert one.heard.reasons == ["cancelled"] * 3
