@@ -93,9 +93,9 @@ def test_prompt_logprobs_of_a_truncated_prompt_are_those_of_what_is_left(llm: LL
 
 
 def test_shift_goes_far_beyond_the_context(llm: LLM, words: list[int]) -> None:
-    completion = greedy(llm, words[:50], overflow="shift", max_tokens=4 * SIZE)
-    assert (completion.finish_reason, completion.usage.completion_tokens) == ("length", 4 * SIZE)
-    assert len(completion.tokens) == 4 * SIZE and completion.text == llm.detokenize(completion.tokens)
+    completion = greedy(llm, words[:50], overflow="shift", max_tokens=2 * SIZE)
+    assert (completion.finish_reason, completion.usage.completion_tokens) == ("length", 2 * SIZE)
+    assert len(completion.tokens) == 2 * SIZE and completion.text == llm.detokenize(completion.tokens)
 
 
 def test_up_to_the_end_of_the_context_a_shifted_answer_is_the_unshifted_one(llm: LLM, words: list[int]) -> None:
@@ -106,14 +106,14 @@ def test_up_to_the_end_of_the_context_a_shifted_answer_is_the_unshifted_one(llm:
 
 
 def test_a_long_prompt_is_cut_before_it_is_shifted(llm: LLM, words: list[int]) -> None:
-    completion = greedy(llm, words[:400], overflow="shift", max_tokens=300)
-    assert completion.usage.prompt_tokens == SIZE // 2 and completion.usage.completion_tokens == 300
+    completion = greedy(llm, words[:400], overflow="shift", max_tokens=160)
+    assert completion.usage.prompt_tokens == SIZE // 2 and completion.usage.completion_tokens == 160
 
 
-@pytest.mark.parametrize("keep", [0, 1, 40, 127, 5000])
+@pytest.mark.parametrize("keep", [0, 40, 5000])
 def test_any_number_of_tokens_may_be_kept(llm: LLM, words: list[int], keep: int) -> None:
-    completion = greedy(llm, words[:150], overflow="shift", keep=keep, max_tokens=SIZE)
-    assert (completion.finish_reason, completion.usage.completion_tokens) == ("length", SIZE)
+    completion = greedy(llm, words[:150], overflow="shift", keep=keep, max_tokens=150)
+    assert (completion.finish_reason, completion.usage.completion_tokens) == ("length", 150)
 
 
 def test_a_shifted_answer_serves_no_other_prompt(llm: LLM, words: list[int]) -> None:
@@ -127,7 +127,7 @@ def test_a_shifted_answer_serves_no_other_prompt(llm: LLM, words: list[int]) -> 
 
 def test_what_is_kept_serves_the_next_prompt(llm: LLM, words: list[int]) -> None:
     llm.clear_cache()
-    greedy(llm, words[:150], overflow="shift", keep=100, max_tokens=SIZE)
+    greedy(llm, words[:150], overflow="shift", keep=100, max_tokens=120)
     completion = greedy(llm, words[:120], max_tokens=4)
     assert completion.usage.cached_tokens == 100
     assert_same_or_tied(llm.model, words[:120], greedy(llm, words[:120], max_tokens=4, cache_prompt=False).tokens, completion.tokens)
@@ -135,9 +135,9 @@ def test_what_is_kept_serves_the_next_prompt(llm: LLM, words: list[int]) -> None
 
 def test_shifting_beside_others_leaves_them_alone(llm: LLM, words: list[int]) -> None:
     prompts = [words[:150], words[150:200]]
-    shifted = llm.generate(prompts, params=SamplingParams(temperature=0, ignore_eos=True, overflow="shift", max_tokens=180))
-    plain = greedy(llm, prompts[1], max_tokens=180, cache_prompt=False)
-    assert shifted[0].usage.completion_tokens == 180
+    shifted = llm.generate(prompts, params=SamplingParams(temperature=0, ignore_eos=True, overflow="shift", max_tokens=120))
+    plain = greedy(llm, prompts[1], max_tokens=120, cache_prompt=False)
+    assert shifted[0].usage.completion_tokens == 120
     assert_same_or_tied(llm.model, prompts[1], plain.tokens, shifted[1].tokens)
 
 
