@@ -8,6 +8,7 @@ What they run:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -57,9 +58,12 @@ def greedy(program: Path, model: Path, prompt: str, count: int) -> str:
 def embeddings(program: Path, model: Path, texts: list[str], *options: str) -> list[list[float]]:
     """The tool's vectors of the texts, scaled to length 1."""
     given = ["-p", "<#sep#>".join(texts), "--embd-separator", "<#sep#>", "--embd-output-format", "array", "-c", "512", "-t", "2", *options]
-    result = subprocess.run([str(program), "-m", str(model), *given], capture_output=True, check=True, cwd=program.parent,
-                            stdin=subprocess.DEVNULL)
-    return [list(map(float, vector)) for vector in json.loads(result.stdout)]
+    for _ in range(3):  # now and then, once in some hundred runs, the tool prints what is no JSON
+        result = subprocess.run([str(program), "-m", str(model), *given], capture_output=True, check=True, cwd=program.parent,
+                                stdin=subprocess.DEVNULL)
+        with contextlib.suppress(json.JSONDecodeError):
+            return [list(map(float, vector)) for vector in json.loads(result.stdout)]
+    raise AssertionError(f"the tool prints no JSON: {result.stdout!r}")
 
 
 def perplexity(program: Path, model: Path, file: Path, window: int) -> tuple[float, float]:
