@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -66,6 +67,11 @@ class AsyncStream(BaseStream, AsyncIterator[Chunk]):
         self._end()
 
 
+def _close_loaded(loading: asyncio.Future[LLM]) -> None:
+    if not loading.cancelled() and loading.exception() is None:
+        loading.result().close()
+
+
 class AsyncLLM:
     """A language model for asyncio, with the methods and options of LLM. An `async with` block.
 
@@ -87,9 +93,20 @@ class AsyncLLM:
         self.sync = model if isinstance(model, LLM) else LLM(model, options=options, on_progress=on_progress, **fields)
 
     @classmethod
-    async def load(cls, model: str | os.PathLike[str], **options: Any) -> AsyncLLM:
-        """As the constructor, without blocking the event loop."""
-        return cls(await asyncio.to_thread(LLM, model, **options))
+    async def load(cls, model: str | os.PathLike[str], *, on_progress: Callable[[float], object] | None = None, **options: Any) -> AsyncLLM:
+        """As the constructor, without blocking the event loop. Cancelling the task stops the load."""
+        cancelled = threading.Event()
+
+        def progress(share: float) -> object:
+            return False if cancelled.is_set() else on_progress and on_progress(share)
+
+        loading = asyncio.ensure_future(asyncio.to_thread(LLM, model, on_progress=progress, **options))
+        try:
+            return cls(await asyncio.shield(loading))
+        except asyncio.CancelledError:
+            cancelled.set()
+            loading.add_done_callback(_close_loaded)
+            raise
 
     async def __aenter__(self) -> AsyncLLM:
         return self

@@ -24,6 +24,12 @@ def context_size(model: Model, options: LoadOptions) -> int:
     return options.context_size or min(model.n_ctx_train or DEFAULT_CONTEXT_SIZE, DEFAULT_CONTEXT_SIZE)
 
 
+def compute_fields(options: LoadOptions) -> _native.ComputeFields:
+    """How to compute, as the options say it."""
+    threads = options.threads or usable_cores()
+    return {"threads": threads, "threads_batch": options.threads_batch or threads, "flash_attention": options.flash_attention}
+
+
 class Context(Resource):
     """Memory for sequences of tokens, and the step that computes the next ones. A `with` block.
 
@@ -38,16 +44,13 @@ class Context(Resource):
             raise OptionError(f"only the vocabulary of {model.path.name} was loaded; there is nothing to compute with")
         self.model = model
         options = options or LoadOptions()
-        threads = options.threads or usable_cores()
         self._handle: _native.ContextHandle = _native.ContextHandle(model._handle, {
             "context_size": context_size(model, options),
             "batch_size": options.batch_size,
             "micro_batch_size": options.micro_batch_size,
             "sequences": sequences,
             "outputs": outputs,
-            "threads": threads,
-            "threads_batch": options.threads_batch or threads,
-            "flash_attention": options.flash_attention,
+            **compute_fields(options),
         })
 
     @property

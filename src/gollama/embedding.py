@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gollama import _native
 from gollama._rerank import PairFormatter
 from gollama._resource import Resource
-from gollama._threads import usable_cores
+from gollama.context import compute_fields
 from gollama.errors import ContextOverflowError, NativeError, OptionError, TextError
 from gollama.model import Model
 from gollama.options import LoadOptions
@@ -51,7 +51,6 @@ class Embedder(Resource):
             raise NativeError(f"{model.path.name} ({model.architecture}) has an encoder and a decoder: llama.cpp gives no embeddings of it")
         self.model = model
         self.options = options = options or LoadOptions()
-        threads = options.threads or usable_cores()
         self._limit = min(filter(None, (options.context_size or model.n_ctx_train or options.micro_batch_size, model.n_positions)))
         self._batch_size = min(options.micro_batch_size, self._limit)
         if model.is_generative:  # llama.cpp computes the logits of each token along with it
@@ -59,10 +58,8 @@ class Embedder(Resource):
         self._pairs: PairFormatter | None = None
         self._handle: _native.EmbedderHandle = _native.EmbedderHandle(model._handle, {
             "micro_batch_size": self._batch_size,
-            "threads": threads,
-            "threads_batch": options.threads_batch or threads,
-            "flash_attention": options.flash_attention,
             "pooling": pooling,
+            **compute_fields(options),
         })
 
     def __repr__(self) -> str:
@@ -161,7 +158,7 @@ class Embedder(Resource):
             try:
                 if isinstance(text, (bytes, Mapping)):
                     raise TypeError
-                tokens, end = self.model._ids(text), []
+                tokens, end = self.model.check_tokens(text), []
             except (TypeError, AttributeError):
                 raise TextError(f"{name} must be a str or a list of token ids, not {type(text).__name__}") from None
         return self._fitting(tokens, name, end if truncate else None)

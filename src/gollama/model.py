@@ -184,22 +184,22 @@ class Model(Resource):
 
         Control tokens give no text unless `special`. OptionError for an id that is not in the vocabulary.
         """
-        return self._handle.detokenize(self._ids(tokens), special, True).decode("utf-8", "replace")
+        return self._handle.detokenize(self.check_tokens(tokens), special, True).decode("utf-8", "replace")
 
     def token_bytes(self, token: int, *, special: bool = True) -> bytes:
         """The bytes that a token stands for, all of them."""
-        return self._handle.detokenize(self._ids([token]), special, False)
+        return self._handle.detokenize(self.check_tokens([token]), special, False)
 
     def token_text(self, token: int) -> str:
         """The token as the vocabulary writes it, with its marks for spaces and bytes."""
-        return self._handle.token_text(self._ids([token])[0])
+        return self._handle.token_text(self.check_tokens([token])[0])
 
     def is_control(self, token: int) -> bool:
         """Whether it is a control token, which has no text of its own."""
-        return self._handle.is_control(self._ids([token])[0])
+        return self._handle.is_control(self.check_tokens([token])[0])
 
     def is_end_of_generation(self, token: int) -> bool:
-        return self._handle.is_end_of_generation(self._ids([token])[0])
+        return self._handle.is_end_of_generation(self.check_tokens([token])[0])
 
     @cached_property
     def control_tokens(self) -> dict[int, str]:
@@ -227,16 +227,13 @@ class Model(Resource):
 
     def check_tokens(self, tokens: Iterable[int]) -> list[int]:
         """The token ids as a list of int; OptionError for one that is not in the vocabulary."""
-        return self._ids(tokens)
-
-    @cached_property
-    def end_tokens(self) -> list[int]:
-        """Every token that ends a generation."""
-        return self._handle.end_tokens()
-
-    def _ids(self, tokens: Iterable[int]) -> list[int]:
         ids = [token.__index__() for token in tokens]
         for token in ids:
             if not 0 <= token < self.n_vocab:
                 raise OptionError(f"token {token} is not in the vocabulary of {self.n_vocab} tokens")
         return ids
+
+    @cached_property
+    def end_tokens(self) -> list[int]:
+        """Every token that ends a generation."""
+        return self._handle.end_tokens()

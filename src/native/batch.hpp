@@ -2,8 +2,8 @@
 
 #include "guard.hpp"
 
+#include <atomic>
 #include <string>
-#include <vector>
 
 namespace gollama {
 
@@ -64,5 +64,17 @@ class batch {
     int32_t sequences;
     int32_t positions;
 };
+
+// What llama_decode and llama_encode return; `cancelled` is the flag that their abort callback reads.
+inline void require_computed(int32_t code, std::atomic<bool> & cancelled) {
+    switch (code) {
+        case 0: return;
+        case 1: throw failure(GOLLAMA_CONTEXT_FULL, "there are no free cells in the context's memory for this batch");
+        case 2: cancelled = false; throw failure(GOLLAMA_CANCELLED, "the computation was cancelled");
+        case -1: throw failure(GOLLAMA_INVALID_ARGUMENT, with_log("llama.cpp refuses the batch"));
+        case -2: throw failure(GOLLAMA_OUT_OF_MEMORY, with_log("there is no memory to compute the batch"));
+        default: throw failure(GOLLAMA_FAILED, with_log("llama.cpp failed with code " + std::to_string(code)));
+    }
+}
 
 }  // namespace gollama

@@ -8,6 +8,9 @@
 #include "ggml.h"
 
 #include <algorithm>
+#if defined(__GLIBC__)
+#    include <malloc.h>
+#endif
 
 gollama_context::~gollama_context() {
     if (broken) {
@@ -34,18 +37,8 @@ void gollama_context::require_sequence(int32_t sequence) const {
 
 void gollama_context::decode() {
     threads->revive();
-    const int32_t code = llama_decode(context, batch->value);
-    switch (code) {
-        case 0: llama_synchronize(context); return;
-        case 1: throw gollama::failure(GOLLAMA_CONTEXT_FULL, "there are no free cells in the context's memory for this batch");
-        case 2:
-            cancelled = false;
-            throw gollama::failure(GOLLAMA_CANCELLED, "the step was cancelled");
-        case -1: throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, gollama::with_log("llama_decode refuses the batch"));
-        default:
-            throw gollama::failure(code == -2 ? GOLLAMA_OUT_OF_MEMORY : GOLLAMA_FAILED,
-                                   gollama::with_log("llama_decode failed with code " + std::to_string(code)));
-    }
+    gollama::require_computed(llama_decode(context, batch->value), cancelled);
+    llama_synchronize(context);
 }
 
 // Appends the token's text to the bytes; its length.
@@ -167,6 +160,9 @@ void gollama_context_free(gollama_context * context) {
     gollama_error ignored;
     gollama::guarded(&ignored, 0, [&] {
         delete context;
+#if defined(__GLIBC__)
+        malloc_trim(0);  // a context is often freed to make a larger one, which would come on top of it
+#endif
         return 0;
     });
 }

@@ -148,18 +148,7 @@ struct gollama_embedder {
         if (memory && from_start) {
             llama_memory_clear(memory, false);
         }
-        const int32_t code = memory ? llama_decode(context, batch->value) : llama_encode(context, batch->value);
-        switch (code) {
-            case 0: return;
-            case 1: throw gollama::failure(GOLLAMA_CONTEXT_FULL, "there are no free cells in the context's memory for this batch");
-            case 2:
-                cancelled = false;
-                throw gollama::failure(GOLLAMA_CANCELLED, "the computation was cancelled");
-            case -1: throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, gollama::with_log("llama.cpp refuses the batch"));
-            default:
-                throw gollama::failure(code == -2 ? GOLLAMA_OUT_OF_MEMORY : GOLLAMA_FAILED,
-                                       gollama::with_log("llama.cpp failed with code " + std::to_string(code)));
-        }
+        gollama::require_computed(memory ? llama_decode(context, batch->value) : llama_encode(context, batch->value), cancelled);
     }
 
     const float * require(const float * result) const {

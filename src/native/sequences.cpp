@@ -1,6 +1,8 @@
 // Sequences in a context's memory: cutting, shifting, saving, restoring.
 #include "context.hpp"
 
+#include "llama-model.h"  // llama.cpp's src: llama.h does not tell what a saved cell consists of
+
 #include <cstring>
 
 namespace gollama {
@@ -79,15 +81,29 @@ static std::vector<uint8_t> convert(const llama_model * model, const uint8_t * d
     return out;
 }
 
-// llama.cpp reserves memory for as many cells as a part says it has, and reads them only then.
-static void check_cells(const uint8_t * part, size_t size, bool streams, uint32_t most) {
-    uint32_t word  = 0;
-    size_t   index = streams ? 1 : 0;
-    for (; (index + 1) * 4 <= size && word == 0; index++) {  // up to the first stream that has some
-        std::memcpy(&word, part + index * 4, 4);
+// What llama.cpp does not check. It reserves memory for as many cells as a part says it has, and reads them only then; and
+// tokens at negative positions could never be forgotten again. `cell_words`: the numbers that describe a cell of attention,
+// its position first; 0: the part is recurrent, and has no streams.
+static void check_cells(const uint8_t * part, size_t size, size_t cell_words, uint32_t most) {
+    const auto word = [&](size_t index) {
+        uint32_t value = 0;
+        if ((index + 1) * 4 <= size) {
+            std::memcpy(&value, part + index * 4, 4);
+        }
+        return value;
+    };
+    size_t index = cell_words ? 1 : 0;
+    while (word(index) == 0 && index * 4 < size) {  // up to the first stream that has some
+        index++;
     }
-    if (word > most) {
+    const uint32_t count = word(index++);
+    if (count > most) {
         throw failure(GOLLAMA_INVALID_ARGUMENT, "the saved state is damaged: it has more tokens than the context");
+    }
+    for (size_t i = 0; i < count && cell_words; i++) {
+        if (word(index + i * cell_words) >= most) {
+            throw failure(GOLLAMA_INVALID_ARGUMENT, "the saved state is damaged: it has positions that are not in the context");
+        }
     }
 }
 
@@ -95,9 +111,13 @@ static void check_state(const llama_model * model, const uint8_t * data, size_t 
     if (size < n_partial || n_partial < HEADER) {
         throw failure(GOLLAMA_INVALID_ARGUMENT, "the saved state is damaged: it is too short");
     }
-    const size_t n_tail = n_partial - HEADER;
-    check_cells(data + HEADER, size - HEADER, !llama_model_is_recurrent(model), most);
-    check_cells(data + size - n_tail, n_tail, !llama_model_is_recurrent(model) && !llama_model_is_hybrid(model), most);
+    const auto   rope       = llama_model_rope_type(model);
+    const bool   extended   = rope == LLAMA_ROPE_TYPE_MROPE || rope == LLAMA_ROPE_TYPE_IMROPE || model->hparams.ple_n_heads > 0;
+    const size_t cell_words = extended ? 6 : 3;  // position, number of sequences, sequence; and between them two positions and the token
+    const size_t n_tail     = n_partial - HEADER;
+    const bool   recurrent  = llama_model_is_recurrent(model);
+    check_cells(data + HEADER, size - HEADER, recurrent ? 0 : cell_words, most);
+    check_cells(data + size - n_tail, n_tail, recurrent || llama_model_is_hybrid(model) ? 0 : cell_words, most);
 }
 
 }  // namespace gollama
@@ -171,7 +191,6 @@ bool gollama_sequence_load(gollama_context * context, int32_t sequence, const ui
             llama_memory_seq_rm(context->memory, sequence, -1, -1);
             throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("the saved state cannot be restored"));
         }
-        // what llama.cpp does not check: tokens at negative positions could never be forgotten again
         if (llama_memory_seq_pos_min(context->memory, sequence) < 0 ||
             llama_memory_seq_pos_max(context->memory, sequence) >= static_cast<llama_pos>(llama_n_ctx_seq(context->context))) {
             llama_memory_seq_rm(context->memory, sequence, -1, -1);

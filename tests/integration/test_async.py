@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -236,6 +238,35 @@ def test_closing_ends_what_runs(tiny_path: Path) -> None:
 def test_loading_fails_as_it_does_in_llm(tmp_path: Path) -> None:
     with pytest.raises(gollama.ModelNotFoundError):
         run(AsyncLLM.load(tmp_path / "none.gguf"))
+
+
+def test_a_cancelled_load_leaves_nothing_behind() -> None:
+    def open_ones() -> int:
+        return sum(isinstance(one, LLM) and hasattr(one, "model") and not one.closed for one in gc.get_objects())
+
+    shares: list[float] = []
+
+    async def main(share: float) -> None:
+        def on_progress(loaded: float) -> None:
+            shares.append(loaded)
+            if loaded >= share:
+                loop.call_soon_threadsafe(task.cancel)
+                time.sleep(0.02)
+
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(AsyncLLM.load("smollm2", context_size=512, threads=1, on_progress=on_progress))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for _ in range(200):
+            if open_ones() == before:
+                break
+            await asyncio.sleep(0.05)
+        assert open_ones() == before
+
+    before = open_ones()
+    run(main(0.0))
+    assert max(shares) < 1
+    run(main(1.0))  # too late to stop it, so that it is closed
 
 
 def test_both_have_the_same_methods() -> None:

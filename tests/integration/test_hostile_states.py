@@ -28,10 +28,19 @@ def survive(model: str, folder: Path, prompt: list[int], count: int = COUNT) -> 
     return result.stdout
 
 
-def test_a_state_of_more_cells_than_the_context_is_refused_before_memory_is_taken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+HEADER = 8  # bytes of a state: magic and sequence
+CELLS = {  # kind of memory: where a number lies behind them, what is put there, and what is said of it
+    "recurrent": (0, 2**31, "more tokens than the context"),
+    "sliding window": (8, 2**32 - 5, "positions that are not in the context"),  # behind the streams and the cells: the first position
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_state_whose_cells_cannot_be_is_refused_before_it_is_read(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place, number, message = CELLS[kind]
     file, prompt = tmp_path / "state", list(range(100, 200))
-    with LLM(tiny_memory.write_mamba(tmp_path / "model.gguf"), context_size=512, threads=1) as llm:
-        llm.generate(prompt, max_tokens=2)
+    with LLM(tiny_memory.WRITERS[kind](tmp_path / "model.gguf"), context_size=512, threads=1) as llm:
+        wanted = llm.generate(prompt, max_tokens=4, temperature=0, ignore_eos=True, logprobs=0).logprobs
         llm.save_state(file)
         llm.clear_cache()
         header, _, rest = file.read_bytes()[len(states.MAGIC) :].partition(b"\n")
@@ -39,14 +48,16 @@ def test_a_state_of_more_cells_than_the_context_is_refused_before_memory_is_take
         start = 0
         for entry in found["prefixes"]:
             end = start + 4 * entry["tokens"] + entry["bytes"]
-            cells = start + 4 * entry["tokens"] + 8  # behind the magic and the sequence
-            rest = rest[:cells] + (2**31).to_bytes(4, "little") + rest[cells + 4 :]
+            word = start + 4 * entry["tokens"] + HEADER + place
+            rest = rest[:word] + number.to_bytes(4, "little") + rest[word + 4 :]
             entry["sha256"] = states.digest(entry, rest[start:end])
             start = end
         file.write_bytes(states.MAGIC + json.dumps(found).encode() + b"\n" + rest)
         llm.load_state(file)
-        assert llm.generate(prompt, max_tokens=2, ignore_eos=True).usage.cached_tokens == 0
-        assert "more tokens than the context" in caplog.text
+        again = llm.generate(prompt, max_tokens=4, temperature=0, ignore_eos=True, logprobs=0)
+        assert again.usage.cached_tokens == 0
+        assert again.logprobs == wanted
+        assert message in caplog.text
 
 
 def test_no_state_of_smollm2_kills_the_process(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from gollama._native.embedding import EmbedderFields, EmbedderHandle, Piece
 from gollama._native.handles import Handle
 from gollama._native.library import Library, build, library
 from gollama._native.model import AdapterHandle, LoadFields, ModelHandle
+from gollama._native.parameters import ComputeFields
 from gollama._native.sampler import SamplerHandle, sampling_defaults
 from gollama._native.speculator import DraftRequest, SpeculatorHandle
 from gollama._native.text import utf8
@@ -16,6 +17,7 @@ from gollama._native.text import utf8
 __all__ = [
     "AdapterHandle",
     "ChatTemplatesHandle",
+    "ComputeFields",
     "ContextFields",
     "ContextHandle",
     "DraftRequest",

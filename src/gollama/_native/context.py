@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from gollama._native import log
 from gollama._native.failures import Failures
 from gollama._native.handles import Handle
 from gollama._native.library import library
 from gollama._native.model import AdapterHandle, ModelHandle
+from gollama._native.parameters import ComputeFields, context_params
 from gollama._native.sampler import SamplerHandle
 from gollama._native.text import decode
 from gollama.errors import ClosedError, GollamaError, OptionError, OutOfMemoryError
 
 
-class ContextFields(TypedDict):
+class ContextFields(ComputeFields):
     """llama_context_params by gollama's names."""
 
     context_size: int  # of each sequence
@@ -24,9 +25,6 @@ class ContextFields(TypedDict):
     micro_batch_size: int
     sequences: int
     outputs: int  # most rows of a step whose logits are wanted
-    threads: int
-    threads_batch: int
-    flash_attention: str
 
 
 class Sampled(NamedTuple):
@@ -78,22 +76,12 @@ class ContextHandle(Handle):
         loaded = library()
         ffi, lib = loaded.ffi, loaded.lib
         log.follow_level(lib)
-        params = lib.llama_context_default_params()
+        params = context_params(lib, fields)
         params.n_ctx = fields["context_size"] * fields["sequences"]
         params.n_batch = fields["batch_size"]
         params.n_ubatch = fields["micro_batch_size"]
         params.n_seq_max = fields["sequences"]
         params.n_outputs_max = max(fields["outputs"], fields["sequences"])
-        params.n_threads = fields["threads"]
-        params.n_threads_batch = fields["threads_batch"]
-        params.kv_unified = False
-        params.swa_full = False
-        params.no_perf = True
-        params.flash_attn_type = {
-            "auto": lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
-            "on": lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-            "off": lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-        }[fields["flash_attention"]]
         failures = Failures(loaded)
         with model.use() as pointer:
             context = lib.gollama_context_new(pointer, params, failures.error)

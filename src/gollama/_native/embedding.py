@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from gollama._native import log
 from gollama._native.failures import Failures
 from gollama._native.handles import Handle
 from gollama._native.library import library
 from gollama._native.model import ModelHandle
+from gollama._native.parameters import ComputeFields, context_params
 
 
-class EmbedderFields(TypedDict):
+class EmbedderFields(ComputeFields):
     """llama_context_params by gollama's names."""
 
     micro_batch_size: int
-    threads: int
-    threads_batch: int
-    flash_attention: str
     pooling: str
 
 
@@ -49,17 +47,9 @@ class EmbedderHandle(Handle):
             "last": lib.LLAMA_POOLING_TYPE_LAST,
             "rank": lib.LLAMA_POOLING_TYPE_RANK,
         }
-        params = lib.llama_context_default_params()
+        params = context_params(lib, fields)
         params.n_ubatch = fields["micro_batch_size"]
-        params.n_threads = fields["threads"]
-        params.n_threads_batch = fields["threads_batch"]
         params.pooling_type = poolings[fields["pooling"]]
-        params.no_perf = True
-        params.flash_attn_type = {
-            "auto": lib.LLAMA_FLASH_ATTN_TYPE_AUTO,
-            "on": lib.LLAMA_FLASH_ATTN_TYPE_ENABLED,
-            "off": lib.LLAMA_FLASH_ATTN_TYPE_DISABLED,
-        }[fields["flash_attention"]]
         failures = Failures(loaded)
         with model.use() as pointer:
             embedder = lib.gollama_embedder_new(pointer, params, failures.error)

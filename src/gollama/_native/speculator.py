@@ -10,6 +10,7 @@ from gollama._native.failures import Failures
 from gollama._native.handles import Handle
 from gollama._native.library import library
 from gollama._native.model import ModelHandle
+from gollama._native.parameters import ComputeFields, context_params
 from gollama.errors import OptionError
 
 
@@ -27,19 +28,15 @@ class SpeculatorHandle(Handle):
 
     exclusive = True
 
-    def __init__(self, context: ContextHandle, draft_model: ModelHandle | None, *, match: int, most: int, threads: int) -> None:
+    def __init__(self, context: ContextHandle, draft_model: ModelHandle | None, fields: ComputeFields, *, match: int, most: int) -> None:
         loaded = library()
         ffi, lib = loaded.ffi, loaded.lib
-        params = lib.llama_context_default_params()
+        params = context_params(lib, fields)
         params.n_ctx = context.context_size * context.sequences
         params.n_batch = context.batch_size
         params.n_ubatch = context.micro_batch_size
         params.n_seq_max = context.sequences
         params.n_outputs_max = context.sequences
-        params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = False
-        params.swa_full = False
-        params.no_perf = True
         failures = Failures(loaded)
         with context.use() as target:
             if draft_model is None:

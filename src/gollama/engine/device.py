@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gollama import _native
-from gollama._threads import usable_cores
-from gollama.context import Context
+from gollama.context import Context, compute_fields
 from gollama.engine.request import Sampler
 
 if TYPE_CHECKING:
@@ -145,8 +144,8 @@ class ContextDevice:
             return None
         draft_model = self._draft_model
         return _native.SpeculatorHandle(
-            self._handle, None if draft_model is None else draft_model._handle, match=options.speculative_match,
-            most=options.speculative_tokens, threads=options.threads or usable_cores())
+            self._handle, None if draft_model is None else draft_model._handle, compute_fields(options),
+            match=options.speculative_match, most=options.speculative_tokens)
 
     def draft(self, requests: Sequence[tuple[int, bool, Sequence[int], int]]) -> list[list[int]]:
         assert self.speculator is not None

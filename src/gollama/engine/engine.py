@@ -79,8 +79,7 @@ class Engine:
         try:
             with self._lock:
                 self._require_open()
-                if len(self._queue) >= self._queue_size:
-                    raise BusyError(f"{len(self._queue)} requests wait already (queue_size): try again later")
+                self._require_room()
                 request.submitted = time.perf_counter()
                 self._wake()
                 self._queue.push(request)
@@ -89,6 +88,11 @@ class Engine:
             for sampler in request.samplers:
                 sampler.close()
             raise
+
+    def _require_room(self) -> None:
+        # the cancelled ones stay until the engine's thread looks
+        if len(self._queue) >= self._queue_size <= (waiting := sum(not request.cancelled for request in self._queue)):
+            raise BusyError(f"{waiting} requests wait already (queue_size): try again later")
 
     def _wake(self) -> None:
         """Have a thread look, once the lock is given back."""

@@ -142,9 +142,8 @@ class Prefixes:
         else:
             source.used = self.tick()
             state, tokens = source.state, source.tokens
-        slot = self._victim()
-        self.keep(slot)
-        self.restore(slot, tokens, state)
+        slot = self.place_copy(tokens, state)
+        assert slot is not None  # its caller has looked
         return slot
 
     def place_copy(self, tokens: Sequence[int], state: State | None) -> Slot | None:
@@ -185,18 +184,18 @@ class Prefixes:
 
     def cut(self, slot: Slot, length: int) -> int:
         """Forget what lies behind; all of it where the memory cannot be cut. The length that is left."""
-        if len(slot.tokens) != length:
-            if not self._device.cut(slot.index, length):
-                self._device.cut(slot.index, 0)
-                length = 0
-            del slot.tokens[length:]
-        return length
+        return length if len(slot.tokens) == length else self._cut(slot, length)
 
     def cut_back(self, slot: Slot) -> None:
         """Forget what a broken step may have left behind the tokens that are known."""
-        if not self._device.cut(slot.index, len(slot.tokens)):
+        self._cut(slot, len(slot.tokens))
+
+    def _cut(self, slot: Slot, length: int) -> int:
+        if not self._device.cut(slot.index, length):
             self._device.cut(slot.index, 0)
-            slot.tokens = []
+            length = 0
+        del slot.tokens[length:]
+        return length
 
     # ---- keeping ----
 
