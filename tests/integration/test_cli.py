@@ -128,11 +128,11 @@ class Terminal:
         self.process, self.fd = pty.fork()
         if self.process == 0:
             os.environ["TERM"] = "dumb"
-            os.execv(COMMAND[0], [*COMMAND, "run", "smollm2", "-t", "0", "-n", "300", "--stats"])
+            os.execv(COMMAND[0], [*COMMAND, "run", "smollm2", "-t", "0", "-n", "300", "--threads", "1", "--stats"])
         self.screen = ""
         self._seen = 0
 
-    def expect(self, text: str, seconds: float = 60) -> None:
+    def expect(self, text: str, seconds: float = 200) -> None:
         """Wait for a text behind the one that was expected last."""
         end = time.monotonic() + seconds
         while (found := self.screen.find(text, self._seen)) < 0:
