@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gollama.context import Context
-from gollama.conversation import Conversation
 from gollama.embedding import Embedder
 from gollama.engine import EngineStats
 from gollama.errors import (
