@@ -148,6 +148,11 @@ typedef struct gollama_sampling {
 
     const char ** grammar_triggers; /* the grammar applies from where one of these texts comes; none: at once */
     size_t        n_grammar_triggers;
+
+    /* JSON, what a chat's format asks for; NULL for none: grammar, grammar_lazy, grammar_triggers, preserved_tokens,
+     * generation_prompt, thinking_start, thinking_ends as gollama_chat_render tells them, thinking_budget (tokens; -1: no
+     * limit), thinking_message (put before the end that is forced) */
+    const char * chat;
 } gollama_sampling;
 
 /* llama.cpp's own defaults; the pointers are NULL. */
@@ -330,10 +335,26 @@ struct gollama_chat_templates;
 GOLLAMA_API struct gollama_chat_templates * gollama_chat_templates_new(
         const struct llama_model * model, const char * source, gollama_error * error);
 GOLLAMA_API void gollama_chat_templates_free(struct gollama_chat_templates * templates);
-/* JSON in, JSON out: {"messages": [...], "add_generation_prompt": bool} to {"prompt": str, "stops": [str]}.
- * The answer belongs to the templates object and is valid until its next call; NULL on failure. */
+/* The Jinja text that is in use, llama.cpp's own where the model has none. It lives as long as the templates object. */
+GOLLAMA_API const char * gollama_chat_templates_source(const struct gollama_chat_templates * templates);
+/* JSON in: a list of OpenAI's messages, and an object with any of tools, tool_choice ("auto", "none", "required"),
+ * parallel_tool_calls, json_schema, grammar, use_jinja, add_generation_prompt, enable_thinking, reasoning_format,
+ * continue_final_message (true, "content", "reasoning_content"), template_kwargs, now (seconds since 1970).
+ * JSON out: prompt, generation_prompt (what of it belongs to the answer), format (a number), and details where the number is
+ * new: name, grammar, grammar_lazy, grammar_triggers, preserved_tokens, stops, thinking_start, thinking_ends,
+ * supports_thinking. It belongs to the templates object and is valid until its next call; NULL on failure. */
 GOLLAMA_API const char * gollama_chat_render(
-        struct gollama_chat_templates * templates, const char * request, gollama_error * error);
+        struct gollama_chat_templates * templates, const char * messages, const char * options, gollama_error * error);
+
+/* Reads answers to the last request that was rendered. Needs the templates object no more. */
+struct gollama_chat_parser;
+GOLLAMA_API struct gollama_chat_parser * gollama_chat_parser_new(
+        const struct gollama_chat_templates * templates, gollama_error * error);
+GOLLAMA_API void gollama_chat_parser_free(struct gollama_chat_parser * parser);
+/* An answer, or with `partial` its beginning, to JSON: content, reasoning_content, tool_calls (name, arguments as text, id).
+ * It is valid until the parser's next call; NULL on failure. */
+GOLLAMA_API const char * gollama_chat_parse(
+        struct gollama_chat_parser * parser, const char * text, int32_t length, bool partial, gollama_error * error);
 
 #ifdef __cplusplus
 }

@@ -9,13 +9,17 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from gollama._options import record
-from gollama.chat import Message
+from gollama.chat import ChatPrompt, Message, split_options
+from gollama.chat.answers import answered
+from gollama.chat.choosing import SCORING, candidates, choose
+from gollama.chat.options import streamed
 from gollama.engine import EngineStats
 from gollama.generation import Generation
-from gollama.jobs import RETRY_SECONDS, BaseStream, Jobs
+from gollama.jobs import RETRY_SECONDS, BaseStream, ChunkType, Jobs
 from gollama.llm import LLM, Prompt
 from gollama.options import LoadOptions, SamplingParams
-from gollama.results import Chunk, Completion, Perplexity, RerankResult, Score
+from gollama.results import ChatChunk, ChatCompletion, Chunk, Completion, Perplexity, RerankResult, Score
+from gollama.tool_loop import MOST_ROUNDS, Approve, ToolRun, drive_async, steps
 
 if TYPE_CHECKING:
     import numpy
@@ -36,31 +40,30 @@ class AsyncInbox:
         return await self._queue.get()
 
 
-class AsyncStream(BaseStream, AsyncIterator[Chunk]):
+class AsyncStream(BaseStream[ChunkType], AsyncIterator[ChunkType]):
     __doc__ = BaseStream.__doc__
 
     def __init__(self, withdraw: Callable[..., None], generation: Generation, inbox: AsyncInbox) -> None:
         super().__init__(withdraw, generation)
         self._inbox = inbox
 
-    async def __anext__(self) -> Chunk:
-        if self._done:
-            raise StopAsyncIteration
-        try:
-            item = await self._inbox.get()
-        except BaseException:  # the task was cancelled
-            self._end()
-            raise
-        chunk = self._taken(item)
-        if chunk is None:
-            raise StopAsyncIteration
-        return chunk
+    async def __anext__(self) -> ChunkType:
+        while not self._done:
+            try:
+                item = await self._inbox.get()
+            except BaseException:  # the task was cancelled
+                self._end()
+                raise
+            chunk = self._taken(item)
+            if chunk is not None:
+                return chunk
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         """End the generation, if it has not ended. May be called again."""
         self._end()
 
-    async def __aenter__(self) -> AsyncStream:
+    async def __aenter__(self) -> AsyncStream[ChunkType]:
         return self
 
     async def __aexit__(self, *details: object) -> None:
@@ -156,22 +159,46 @@ class AsyncLLM:
         return completions[0] if single else completions
 
     def stream(self, prompt: Prompt, *, params: SamplingParams | None = None, priority: int = 0,
-               timeout: float | None = None, **sampling: Any) -> AsyncStream:
+               timeout: float | None = None, **sampling: Any) -> AsyncStream[Chunk]:
         """As LLM.stream: `async for chunk in llm.stream(…)`."""
         settings = record(SamplingParams, params, sampling, "params")
         return self._stream(self.sync.intake.prompt(prompt), settings, priority=priority, timeout=timeout)
 
-    async def chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
-                   timeout: float | None = None, **sampling: Any) -> Completion:
-        """As LLM.chat."""
+    async def infill(self, prefix: str, suffix: str, *, params: SamplingParams | None = None, priority: int = 0,
+                     timeout: float | None = None, **sampling: Any) -> Completion:
+        """As LLM.infill."""
         settings = record(SamplingParams, params, sampling, "params")
-        return (await self._complete([self.sync.intake.chat_tokens(messages)], settings, priority=priority, timeout=timeout))[0]
+        return (await self._complete([self.sync.intake.infill_prompt(prefix, suffix)], settings, priority=priority, timeout=timeout))[0]
+
+    # ---- chat ----
+
+    async def chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
+                   timeout: float | None = None, **options: Any) -> ChatCompletion:
+        """As LLM.chat."""
+        chat, settings = split_options(options, params)
+        prompt = self.sync.intake.chat_prompt(messages, chat, settings)
+        if not chat.choices:
+            return answered(prompt, (await self._complete([prompt.tokens], settings, priority=priority, timeout=timeout, chat=prompt))[0])
+        first, *others = candidates(self.sync.model, prompt)
+        request = {"priority": priority, "timeout": timeout, "score_from": len(prompt.tokens)}
+        scored = await self._complete([first], SCORING, **request)
+        return choose(prompt, [*scored, *await self._complete(others, SCORING, **request)], settings)
 
     def stream_chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
-                    timeout: float | None = None, **sampling: Any) -> AsyncStream:
+                    timeout: float | None = None, **options: Any) -> AsyncStream[ChatChunk]:
         """As LLM.stream_chat."""
-        settings = record(SamplingParams, params, sampling, "params")
-        return self._stream(self.sync.intake.chat_tokens(messages), settings, priority=priority, timeout=timeout)
+        chat, settings = split_options(options, params)
+        prompt = self.sync.intake.chat_prompt(messages, streamed(chat), settings)
+        return self._stream(prompt.tokens, settings, priority=priority, timeout=timeout, chat=prompt)
+
+    def render_chat(self, messages: Sequence[Message], **options: Any) -> ChatPrompt:
+        """As LLM.render_chat."""
+        return self.sync.render_chat(messages, **options)
+
+    async def run_tools(self, messages: Sequence[Message], *, tools: Sequence[Any], max_rounds: int = MOST_ROUNDS,
+                        approve: Approve | None = None, **options: Any) -> ToolRun:
+        """As LLM.run_tools; the functions and `approve` may be coroutines, others run in threads."""
+        return await drive_async(steps(messages, tools, max_rounds, approve, options), self.chat)
 
     # ---- what takes no turns in the engine runs in a thread ----
 
@@ -227,8 +254,8 @@ class AsyncLLM:
                     await asyncio.sleep(RETRY_SECONDS)
         return jobs.results()
 
-    def _stream(self, tokens: list[int], params: SamplingParams, **request: Any) -> AsyncStream:
+    def _stream(self, tokens: list[int], params: SamplingParams, *, chat: ChatPrompt | None = None, **request: Any) -> AsyncStream[Any]:
         inbox = AsyncInbox()
-        generation = Generation(params, inbox.put, whole=False)
+        generation = Generation(params, inbox.put, whole=False, chat=chat)
         self.sync.intake.submit(generation, tokens, **request)
         return AsyncStream(self.sync.intake.withdraw, generation, inbox)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from gollama._text import TextStream
+from gollama.chat import ChatPrompt
 from gollama.engine import Counts, EndReason, Request
 from gollama.options import SamplingParams
 from gollama.results import Chunk, Completion, FinishReason, Timings, TokenLogprob, Usage
@@ -16,8 +17,8 @@ class _Transcript:
 
     __slots__ = ("logprobs", "text", "tokens")
 
-    def __init__(self, params: SamplingParams) -> None:
-        self.text = TextStream(cast("tuple[str, ...]", params.stop))
+    def __init__(self, params: SamplingParams, stops: tuple[str, ...]) -> None:
+        self.text = TextStream(stops)
         self.tokens: list[int] = []
         self.logprobs: list[TokenLogprob] | None = None if params.logprobs is None else []
 
@@ -34,18 +35,21 @@ class Generation:
     """Listens to the engine on its thread, and hands chunks on: through `deliver`, from that thread, as they come.
 
     After the last chunk, or in place of it an exception, of each choice, None is delivered. With `whole` a choice is one
-    chunk.
+    chunk. `chat` is what the prompt was rendered from, if it was: it has stops and wishes of its own.
     """
 
-    def __init__(self, params: SamplingParams, deliver: Callable[[Chunk | BaseException | None], object], *, whole: bool) -> None:
+    def __init__(self, params: SamplingParams, deliver: Callable[[Chunk | BaseException | None], object], *, whole: bool,
+                 chat: ChatPrompt | None = None) -> None:
         self.params = params
+        self.chat = chat
+        stops = cast("tuple[str, ...]", params.stop) + (chat.stops if chat else ())
         self.request: Request | None = None
         self.prompt_logprobs: list[TokenLogprob] | None = None if params.prompt_logprobs is None else []
         self._deliver = deliver
         self._whole = whole
-        self.quiet = whole and not params.stop and params.logprobs is None  # text is of no interest before the end
+        self.quiet = whole and not stops and params.logprobs is None  # text is of no interest before the end
         self._left = params.n
-        self._transcripts = [_Transcript(params) for _ in range(params.n)]
+        self._transcripts = [_Transcript(params, stops) for _ in range(params.n)]
         self._shown: list[list[str]] = [[] for _ in range(params.n)]
 
     # ---- what the engine tells ----

@@ -11,7 +11,7 @@ from typing import Any
 
 from gollama import _native, models
 from gollama._memory import available_memory
-from gollama.chat import ChatFormatter, Message
+from gollama.chat import ChatFormatter, ChatOptions, ChatPrompt, Message
 from gollama.engine import ContextDevice, Engine, Prefixes, Request, sampler_handle
 from gollama.errors import ClosedError, ContextOverflowError, NativeError, OptionError, TextError
 from gollama.generation import Generation
@@ -33,6 +33,7 @@ class Intake:
             self._device, max_sequences=_affordable_sequences(model, options, self._device.context_size),
             queue_size=options.queue_size, cache_bytes=options.prefix_cache * 2**20)
         self._adapters: dict[str, _native.AdapterHandle] = {}
+        self._chat_template = options.chat_template
         self._formatter: ChatFormatter | None = None
         self._formatting = threading.Lock()
 
@@ -143,13 +144,27 @@ class Intake:
             raise TextError(f"the vocabulary of {self.model.path.name} has no tokens for the prompt {prompt[:20]!r}")
         return tokens
 
-    def chat_tokens(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt that a conversation makes, as tokens, by the model's own template."""
+    def chat_prompt(self, messages: Sequence[Message], options: ChatOptions, params: SamplingParams | None = None) -> ChatPrompt:
+        """The prompt that a chat makes, by the model's own template or the one that was loaded with it."""
         with self._formatting:
             if self._formatter is None:
                 self.require_open()
-                self._formatter = ChatFormatter(self.model)
-            return self._formatter.tokenize(messages)
+                self._formatter = ChatFormatter(self.model, self._chat_template)
+            prompt = self._formatter.format(messages, options)
+        if prompt.grammar and params is not None and (params.grammar is not None or params.ignore_eos):
+            raise OptionError(f"{'grammar' if params.grammar else 'ignore_eos'} excludes what has a grammar of its own: tools and schema")
+        return prompt
+
+    def infill_prompt(self, prefix: str, suffix: str) -> list[int]:
+        """The prompt for what stands between two texts, as the model was trained for it."""
+        special = self.model.special_tokens
+        for name in ("fim_pre", "fim_suf", "fim_mid"):
+            if name not in special:
+                raise NativeError(f"{self.model.path.name} cannot fill in the middle: its vocabulary has no token for it ({name}); "
+                                  "models made for code often have")
+        before, after = (self.model.tokenize(text, add_special=False) for text in (prefix, suffix))
+        bos = [special["bos"]] if self.model.adds_bos and "bos" in special else []
+        return [*bos, special["fim_pre"], *before, special["fim_suf"], *after, special["fim_mid"]]
 
     # ---- requests ----
 
@@ -168,7 +183,7 @@ class Intake:
         if score_from is None:
             tokens = self._fit(tokens, params)
         generation.request = Request(
-            tokens, self._samplers(tokens, params), generation,
+            tokens, self._samplers(tokens, params, generation.chat), generation,
             max_tokens=params.max_tokens if score_from is None else 0,
             priority=priority,
             deadline=None if timeout is None else time.perf_counter() + timeout,
@@ -200,11 +215,12 @@ class Intake:
             raise OptionError(f"keep={params.keep} leaves no room in a context of {size}")
         return tokens[: params.keep] + tokens[len(tokens) - (room - params.keep) :]
 
-    def _samplers(self, tokens: list[int], params: SamplingParams) -> list[Any]:
+    def _samplers(self, tokens: list[int], params: SamplingParams, chat: ChatPrompt | None) -> list[Any]:
         made: list[Any] = []
+        wishes = None if chat is None else chat.sampling()
         try:
             for index in range(params.n):
-                sampler = Sampler(self.model, params, choice=index)
+                sampler = Sampler(self.model, params, choice=index, chat=wishes)
                 made.append(sampler_handle(sampler))
                 if params.needs_history:
                     sampler.accept(tokens)

@@ -6,8 +6,10 @@ import os
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar, cast
 
+from gollama.chat import ChatPrompt
+from gollama.chat.answers import ChunkReader
 from gollama.errors import BusyError, ClosedError
 from gollama.generation import Generation, complete
 from gollama.options import SamplingParams
@@ -18,6 +20,7 @@ POLL_SECONDS = 0.1
 RETRY_SECONDS = 0.02
 
 Deliver = Callable[[Any], object]
+ChunkType = TypeVar("ChunkType", bound=Chunk)
 
 
 class Submitter(Protocol):
@@ -53,9 +56,10 @@ class Jobs:
     The one who waits calls `submit`, then `note` with each thing that was delivered, until `done`.
     """
 
-    def __init__(self, llm: Submitter, prompts: Sequence[list[int]], params: SamplingParams, deliver: Deliver, **request: Any) -> None:
+    def __init__(self, llm: Submitter, prompts: Sequence[list[int]], params: SamplingParams, deliver: Deliver, *,
+                 chat: ChatPrompt | None = None, **request: Any) -> None:
         self._llm, self._prompts, self._request = llm, prompts, request
-        self._generations = [Generation(params, partial(_labelled, deliver, index), whole=True) for index in range(len(prompts))]
+        self._generations = [Generation(params, partial(_labelled, deliver, index), whole=True, chat=chat) for index in range(len(prompts))]
         self._chunks: list[list[Chunk | BaseException]] = [[] for _ in prompts]
         self._submitted = self._ended = 0
 
@@ -101,7 +105,7 @@ def _labelled(deliver: Deliver, index: int, item: object) -> None:
     deliver((index, item))
 
 
-class BaseStream:
+class BaseStream(Generic[ChunkType]):
     """The chunks of one prompt's answer, as they come. Computing goes on whether they are read or not.
 
     Leaving it, by `close`, by the end of a `with` block or by forgetting it, ends the generation.
@@ -110,12 +114,17 @@ class BaseStream:
     def __init__(self, withdraw: Callable[..., None], generation: Generation) -> None:
         self._withdraw = withdraw
         self._generation = generation
+        self._read: Callable[[Chunk], Any] | None = None if generation.chat is None else ChunkReader(generation.chat).read
         self._done = False
 
-    def _taken(self, item: Any) -> Chunk | None:
-        """A delivered chunk; None at the end."""
+    def _taken(self, item: Any) -> ChunkType | None:
+        """A delivered chunk as it is shown; None if there is nothing to show, and at the end."""
         if isinstance(item, Chunk):
-            return item
+            try:
+                return cast(ChunkType, item) if self._read is None else self._read(item)
+            except BaseException:
+                self._end()
+                raise
         self._done = True
         if isinstance(item, BaseException):
             raise item
@@ -131,31 +140,30 @@ class BaseStream:
             self._withdraw(self._generation, forgotten=True)
 
 
-class Stream(BaseStream, Iterator[Chunk]):
+class Stream(BaseStream[ChunkType], Iterator[ChunkType]):
     __doc__ = BaseStream.__doc__
 
     def __init__(self, withdraw: Callable[..., None], generation: Generation, inbox: Inbox) -> None:
         super().__init__(withdraw, generation)
         self._inbox = inbox
 
-    def __next__(self) -> Chunk:
-        if self._done:
-            raise StopIteration
-        try:
-            item = self._inbox.get()
-        except BaseException:
-            self._end()
-            raise
-        chunk = self._taken(item)
-        if chunk is None:
-            raise StopIteration
-        return chunk
+    def __next__(self) -> ChunkType:
+        while not self._done:
+            try:
+                item = self._inbox.get()
+            except BaseException:
+                self._end()
+                raise
+            chunk = self._taken(item)
+            if chunk is not None:
+                return chunk
+        raise StopIteration
 
     def close(self) -> None:
         """End the generation, if it has not ended. May be called again, from any thread."""
         self._end()
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Stream[ChunkType]:
         return self
 
     def __exit__(self, *details: object) -> None:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 from gollama import _native, models, scoring, states
 from gollama._options import record
-from gollama.chat import Message
+from gollama.chat import ChatOptions, ChatPrompt, Message, split_options
+from gollama.chat.answers import answered
+from gollama.chat.choosing import SCORING, candidates, choose
+from gollama.chat.options import streamed
 from gollama.conversation import Conversation
 from gollama.embedding import Embedder
 from gollama.engine import EngineStats, Prefixes
@@ -20,7 +23,8 @@ from gollama.intake import Intake
 from gollama.jobs import RETRY_SECONDS, Inbox, Jobs, Stream
 from gollama.model import Model
 from gollama.options import LoadOptions, SamplingParams
-from gollama.results import Completion, Perplexity, RerankResult, Score, TokenLogprob
+from gollama.results import ChatChunk, ChatCompletion, Chunk, Completion, Perplexity, RerankResult, Score, TokenLogprob
+from gollama.tool_loop import MOST_ROUNDS, Approve, ToolRun, drive, steps
 
 if TYPE_CHECKING:
     import numpy
@@ -128,31 +132,64 @@ class LLM:
         return completions[0] if single else completions
 
     def stream(self, prompt: Prompt, *, params: SamplingParams | None = None, priority: int = 0,
-               timeout: float | None = None, **sampling: Any) -> Stream:
+               timeout: float | None = None, **sampling: Any) -> Stream[Chunk]:
         """Continue a text, chunk by chunk. Closing the iterator ends the generation."""
         settings = record(SamplingParams, params, sampling, "params")
         return self._stream(self.intake.prompt(prompt), settings, priority=priority, timeout=timeout)
 
+    def infill(self, prefix: str, suffix: str, *, params: SamplingParams | None = None, priority: int = 0,
+               timeout: float | None = None, **sampling: Any) -> Completion:
+        """What stands between two texts, by a model that was trained for it; NativeError for others."""
+        settings = record(SamplingParams, params, sampling, "params")
+        return self._complete([self.intake.infill_prompt(prefix, suffix)], settings, priority=priority, timeout=timeout)[0]
+
     # ---- chat ----
 
     def chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
-             timeout: float | None = None, **sampling: Any) -> Completion:
-        """Answer a conversation, a list of {"role": …, "content": …}, by the model's own template.
+             timeout: float | None = None, **options: Any) -> ChatCompletion:
+        """Answer a conversation, by the model's own template.
 
-        Text in the messages never becomes a control token. ChatError names the field that is wrong.
+        Messages are dicts in OpenAI's form, {"role": …, "content": …}, or the records SystemMessage, UserMessage, AssistantMessage
+        and ToolMessage, or an earlier answer. `options` are the fields of ChatOptions (tools, schema, choices, thinking …)
+        and of SamplingParams. Text in the messages never becomes a control token. ChatError names the field that is wrong,
+        SchemaError a schema's part that cannot be had, or why an answer does not fit it.
         """
-        settings = record(SamplingParams, params, sampling, "params")
-        return self._complete([self.intake.chat_tokens(messages)], settings, priority=priority, timeout=timeout)[0]
+        chat, settings = split_options(options, params)
+        prompt = self.intake.chat_prompt(messages, chat, settings)
+        if not chat.choices:
+            return answered(prompt, self._complete([prompt.tokens], settings, priority=priority, timeout=timeout, chat=prompt)[0])
+        first, *others = candidates(self.model, prompt)  # the first leaves the prompt in the cache
+        request = {"priority": priority, "timeout": timeout, "score_from": len(prompt.tokens)}
+        scored = self._complete([first], SCORING, **request)
+        return choose(prompt, [*scored, *self._complete(others, SCORING, **request)], settings)
 
     def stream_chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
-                    timeout: float | None = None, **sampling: Any) -> Stream:
-        """Answer a conversation, chunk by chunk."""
-        settings = record(SamplingParams, params, sampling, "params")
-        return self._stream(self.intake.chat_tokens(messages), settings, priority=priority, timeout=timeout)
+                    timeout: float | None = None, **options: Any) -> Stream[ChatChunk]:
+        """Answer a conversation, chunk by chunk. As `chat`, but for `choices`; the last chunk has the whole as `completion`."""
+        chat, settings = split_options(options, params)
+        prompt = self.intake.chat_prompt(messages, streamed(chat), settings)
+        return self._stream(prompt.tokens, settings, priority=priority, timeout=timeout, chat=prompt)
 
-    def conversation(self, *, system: str | None = None) -> Conversation:
-        """A conversation that keeps its messages, beginning with a system message if one is given."""
-        return Conversation(self, [] if system is None else [{"role": "system", "content": system}])
+    def render_chat(self, messages: Sequence[Message], **options: Any) -> ChatPrompt:
+        """What `chat` would give the model, without generating: prompt, grammar, triggers, stops. `options`: those of ChatOptions."""
+        return self.intake.chat_prompt(messages, ChatOptions(**options))
+
+    def run_tools(self, messages: Sequence[Message], *, tools: Sequence[Any], max_rounds: int = MOST_ROUNDS,
+                  approve: Approve | None = None, **options: Any) -> ToolRun:
+        """Answer a conversation, running the functions in `tools` that the model calls, for at most `max_rounds` rounds of calls.
+
+        What a function returns goes back to the model, as does what it raises. `approve` is asked before each call: True lets it
+        be made; a text is the reason that the model is told. Other options as in `chat`.
+        """
+        return drive(steps(messages, tools, max_rounds, approve, options), self.chat)
+
+    def conversation(self, *, system: str | None = None, overflow: str = "error") -> Conversation:
+        """A conversation that keeps its messages, beginning with a system message if one is given.
+
+        `overflow` says what happens when the context is full: "error", or "drop_turns", which leaves the oldest turns out of what
+        the model sees, and keeps the system message.
+        """
+        return Conversation(self, [] if system is None else [{"role": "system", "content": system}], overflow)
 
     # ---- embeddings and scores ----
 
@@ -251,8 +288,8 @@ class LLM:
                     time.sleep(RETRY_SECONDS)
         return jobs.results()
 
-    def _stream(self, tokens: list[int], params: SamplingParams, **request: Any) -> Stream:
+    def _stream(self, tokens: list[int], params: SamplingParams, *, chat: ChatPrompt | None = None, **request: Any) -> Stream[Any]:
         inbox = Inbox()
-        generation = Generation(params, inbox.put, whole=False)
+        generation = Generation(params, inbox.put, whole=False, chat=chat)
         self.intake.submit(generation, tokens, **request)
         return Stream(self.intake.withdraw, generation, inbox)

@@ -37,6 +37,7 @@ class LoadOptions:
     use_mlock: bool = option(False, "keep the model from being swapped out", bool)
     check_tensors: bool = option(False, "check every tensor's data while loading", bool)
     flash_attention: str = option("auto", "flash attention", str, choices=("auto", "on", "off"))
+    chat_template: Any = None  # Jinja text, a file, or one of llama.cpp's names, in place of the model's own
     max_sequences: int = option(16, "most generations computed at once; memory for each is taken when it is first needed", int,
                                 least=1, most=MOST_SEQUENCES)
     queue_size: int = option(1024, "most requests that wait for their turn; one more is a BusyError", int, least=1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
-FinishReason = Literal["stop", "length", "cancelled", "timeout"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "timeout"]
 
 
 class TokenLogprob(NamedTuple):
@@ -72,9 +73,9 @@ class Completion:
     """A whole answer. `tokens` are those generated, without the one that ended it.
 
     `finish_reason`: "stop" (the model ended, or a stop string came), "length" (max_tokens, or the context is full),
-    "cancelled", "timeout". With `n` above 1 this is the first choice, and `choices` are all of them, this one too; `usage`
-    counts the prompt once for each. `logprobs` and `prompt_logprobs` are None unless they were asked for; the latter begin with
-    the prompt's second token, since nothing comes before the first.
+    "tool_calls" (the model ended with calls of tools), "cancelled", "timeout". With `n` above 1 this is the first choice, and
+    `choices` are all of them, this one too; `usage` counts the prompt once for each. `logprobs` and `prompt_logprobs` are None
+    unless they were asked for; the latter begin with the prompt's second token, since nothing comes before the first.
     """
 
     text: str
@@ -103,6 +104,67 @@ class Chunk:
     timings: Timings | None = None
     index: int = 0
     logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that the model wants made. `arguments_text` is the JSON that the model wrote, `arguments` what it says.
+
+    `error` says why the call cannot be made: a tool that was not offered, arguments that are no JSON object. None: it can.
+    """
+
+    id: str
+    name: str
+    arguments: Mapping[str, Any]
+    arguments_text: str = "{}"
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """In OpenAI's form."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments_text}}
+
+
+@dataclass(frozen=True)
+class ToolCallDelta:
+    """A piece of a call in the making: `id` and `name` come with the first piece of the call `index`, then ever more `arguments`."""
+
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+@dataclass(frozen=True)
+class ChatCompletion(Completion):
+    """An answer to a chat. `text` is what is meant for the user, without `reasoning` and without the calls of tools.
+
+    `parsed` is the object of `schema`, None where none was asked for or the answer was cut. `probabilities` tells how likely each
+    of `choices` was, where those were given. It may stand among the messages of the next request.
+    """
+
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    parsed: Any = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as a message in OpenAI's form, for the next request."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.reasoning:
+            message["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            message["tool_calls"] = [call.as_dict() for call in self.tool_calls]
+        return message
+
+
+@dataclass(frozen=True)
+class ChatChunk(Chunk):
+    """A piece of an answer to a chat. All pieces joined are the ChatCompletion, whose other fields come with the last one."""
+
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    completion: ChatCompletion | None = None
 
 
 @dataclass(frozen=True)

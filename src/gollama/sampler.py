@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gollama import _native
@@ -23,8 +23,9 @@ class Sampler(Resource):
     One thread at a time. GrammarError says what is wrong with a grammar. `seed` tells the seed in use.
     """
 
-    def __init__(self, model: Model, params: SamplingParams | None = None, *, choice: int = 0, **options: Any) -> None:
-        """`choice` tells several samplers of the same params and seed apart."""
+    def __init__(self, model: Model, params: SamplingParams | None = None, *, choice: int = 0, chat: Mapping[str, Any] | None = None,
+                 **options: Any) -> None:
+        """`choice` tells several samplers of the same params and seed apart; `chat` is ChatPrompt.sampling()."""
         self.model = model
         self.params = record(SamplingParams, params, options, "params")
         self.seed = _random_seed() if self.params.seed is None else (self.params.seed + choice) % (SEED_MAX + 1)
@@ -32,7 +33,7 @@ class Sampler(Resource):
                   if field.name not in _NOT_SAMPLING}
         if self.params.ignore_eos:
             fields["logit_bias"] = {**self.params.logit_bias, **dict.fromkeys(model.end_tokens, -math.inf)}
-        self._handle: _native.SamplerHandle = _native.SamplerHandle(model._handle, {**fields, "seed": self.seed})
+        self._handle: _native.SamplerHandle = _native.SamplerHandle(model._handle, {**fields, "seed": self.seed}, chat)
 
     def accept(self, tokens: Iterable[int], *, generated: bool = False) -> None:
         """Tell it of tokens that it did not sample: those of a prompt, or generated ones, which a grammar must allow."""

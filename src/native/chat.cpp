@@ -1,43 +1,235 @@
-// Chat templates through llama.cpp's own Jinja engine: JSON in, JSON out.
+// Chat through llama.cpp's common layer: its Jinja engine, its parsers of answers. JSON in, JSON out.
 #include "guard.hpp"
 #include "template_check.hpp"
 
-#include "chat.h"  // common
+#include "chat-auto-parser.h"  // common
+#include "chat.h"
 
+#include <map>
 #include <memory>
+#include <optional>
+
+namespace {
+
+const size_t MOST_FORMATS = 256;
+
+// How an answer looks and how to read it: everything that llama.cpp tells of a request but the prompt.
+struct chat_format {
+    common_chat_params params;
+    common_peg_arena   parser;
+    int32_t            number;
+    bool               same_prompt;  // as without the tools' and the schema's format
+};
+
+using format_ptr = std::shared_ptr<const chat_format>;
+
+// Which of the templates takes part, and whether llama.cpp has code of its own for it instead of an analysis.
+bool is_special(const common_chat_templates * templates, const char * variant) {
+    std::string source = common_chat_templates_source(templates, variant);
+    if (source.empty()) {
+        source = common_chat_templates_source(templates);
+    }
+    common_chat_template          parsed(source, "", "");
+    autoparser::generation_params params;
+    params.messages = common_json::array({ common_json{ { "role", "user" }, { "content", "?" } } });
+    try {
+        return common_chat_try_specialized_template(parsed, parsed.source(), params).has_value();
+    } catch (const std::exception &) {
+        return true;
+    }
+}
+
+}  // namespace
 
 struct gollama_chat_templates {
     common_chat_templates_ptr templates;
+    std::optional<bool>       special;  // by whether there are tools
+    std::optional<bool>       special_tool_use;
+    std::map<std::string, format_ptr> formats;  // by the request without its messages, and the generation prompt
+    int32_t                   n_formats = 0;
+    format_ptr                last;  // the last request's
+    std::string               last_generation_prompt;
+    std::string               answer;
+    std::string               source;
+};
+
+struct gollama_chat_parser {
+    format_ptr                format;
+    common_chat_parser_params params;
     std::string               answer;
 };
+
+namespace {
+
+template <typename Value> Value field(const common_json & options, const char * name, Value fallback) {
+    return options.contains(name) ? options.at(name).get<Value>() : fallback;
+}
+
+common_chat_templates_inputs read_inputs(const common_json & messages, const common_json & options) {
+    common_chat_templates_inputs inputs;
+    inputs.messages = common_chat_msgs_parse_oaicompat(messages);
+    if (options.contains("tools")) {
+        inputs.tools = common_chat_tools_parse_oaicompat(options.at("tools"));
+    }
+    inputs.tool_choice           = common_chat_tool_choice_parse_oaicompat(field(options, "tool_choice", std::string("auto")));
+    inputs.parallel_tool_calls   = field(options, "parallel_tool_calls", false);
+    inputs.json_schema           = options.contains("json_schema") ? options.at("json_schema").dump() : "";
+    inputs.grammar               = field(options, "grammar", std::string());
+    inputs.use_jinja             = field(options, "use_jinja", true);
+    inputs.add_generation_prompt = field(options, "add_generation_prompt", true);
+    inputs.enable_thinking       = field(options, "enable_thinking", true);
+    inputs.reasoning_format      = common_reasoning_format_from_name(field(options, "reasoning_format", std::string("auto")));
+    if (options.contains("continue_final_message")) {
+        inputs.continue_final_message = common_chat_continuation_parse(options.at("continue_final_message"));
+    }
+    if (options.contains("template_kwargs")) {
+        for (const auto & item : options.at("template_kwargs").items()) {
+            inputs.chat_template_kwargs[item.key()] = item.value().dump();
+        }
+    }
+    if (options.contains("now")) {
+        inputs.now = std::chrono::system_clock::time_point(std::chrono::seconds(options.at("now").get<int64_t>()));
+    }
+    return inputs;
+}
+
+// What a request asks of the sampler and of whoever reads the answer.
+common_json details(const common_chat_params & params) {
+    common_json triggers = common_json::array();
+    for (const auto & trigger : params.grammar_triggers) {
+        triggers.push_back(common_json{ { "type", static_cast<int>(trigger.type) }, { "value", trigger.value }, { "token", trigger.token } });
+    }
+    return common_json{
+        { "name", common_chat_format_name(params.format) },
+        { "grammar", params.grammar },
+        { "grammar_lazy", params.grammar_lazy },
+        { "grammar_triggers", triggers },
+        { "preserved_tokens", params.preserved_tokens },
+        { "stops", params.additional_stops },
+        { "thinking_start", params.thinking_start_tag },
+        { "thinking_ends", params.thinking_end_tags },
+        { "supports_thinking", params.supports_thinking },
+    };
+}
+
+format_ptr new_format(gollama_chat_templates & self, common_chat_params && params, bool same_prompt) {
+    auto format = std::make_shared<chat_format>();
+    if (!params.parser.empty()) {
+        format->parser.load(params.parser);
+    }
+    format->params             = std::move(params);
+    format->params.prompt      = "";
+    format->params.parser      = "";
+    format->number             = self.n_formats++;
+    format->same_prompt        = same_prompt;
+    return format;
+}
+
+// llama.cpp analyses most templates anew for every request, which takes longer than all the rest; what it finds does not
+// depend on the messages. So the format is kept, and of the next request with the same options only the prompt is made.
+std::string apply(gollama_chat_templates & self, const common_chat_templates_inputs & inputs, const std::string & options) {
+    const auto * templates = self.templates.get();
+    auto & special = inputs.tools.empty() ? self.special : self.special_tool_use;
+    if (!special) {
+        special = is_special(templates, inputs.tools.empty() ? "" : "tool_use");
+    }
+    std::string plain_prompt;
+    std::string key;
+    if (!*special && inputs.use_jinja && inputs.continue_final_message == COMMON_CHAT_CONTINUATION_NONE) {
+        common_chat_templates_inputs plain = inputs;
+        plain.force_pure_content           = true;
+        common_chat_params rendered        = common_chat_templates_apply(templates, plain);
+        key                                = options + '\0' + rendered.generation_prompt;
+        const auto found                   = self.formats.find(key);
+        if (found != self.formats.end() && found->second->same_prompt) {
+            self.last                   = found->second;
+            self.last_generation_prompt = rendered.generation_prompt;
+            return rendered.prompt;
+        }
+        plain_prompt = rendered.prompt;
+    }
+    common_chat_params full     = common_chat_templates_apply(templates, inputs);
+    std::string        prompt   = std::move(full.prompt);
+    self.last_generation_prompt = full.generation_prompt;
+    key                         = options + '\0' + full.generation_prompt;
+    if (inputs.continue_final_message != COMMON_CHAT_CONTINUATION_NONE) {
+        self.last = new_format(self, std::move(full), false);  // its parser begins with the message that is continued
+        return prompt;
+    }
+    if (self.formats.size() >= MOST_FORMATS) {
+        self.formats.clear();
+    }
+    self.last = self.formats[key] = new_format(self, std::move(full), !plain_prompt.empty() && plain_prompt == prompt);
+    return prompt;
+}
+
+common_json to_json(const common_chat_msg & message) {
+    common_json calls = common_json::array();
+    for (const auto & call : message.tool_calls) {
+        calls.push_back(common_json{ { "name", call.name }, { "arguments", call.arguments }, { "id", call.id } });
+    }
+    return common_json{ { "content", message.content }, { "reasoning_content", message.reasoning_content }, { "tool_calls", calls } };
+}
+
+}  // namespace
 
 extern "C" {
 
 gollama_chat_templates * gollama_chat_templates_new(const llama_model * model, const char * source, gollama_error * error) {
     return gollama::guarded(error, static_cast<gollama_chat_templates *>(nullptr), [&] {
-        for (const char * text : { source, llama_model_chat_template(model, nullptr), llama_model_chat_template(model, "tool_use") }) {
+        const char * own[] = { source, model ? llama_model_chat_template(model, nullptr) : nullptr,
+                               model ? llama_model_chat_template(model, "tool_use") : nullptr };
+        for (const char * text : own) {
             if (text) {
                 gollama::check_template(text);
             }
         }
         auto result       = std::make_unique<gollama_chat_templates>();
         result->templates = common_chat_templates_init(model, source ? source : "");
+        result->source    = common_chat_templates_source(result->templates.get());
         return result.release();
     });
 }
 
 void gollama_chat_templates_free(gollama_chat_templates * templates) { delete templates; }
 
-const char * gollama_chat_render(gollama_chat_templates * templates, const char * request, gollama_error * error) {
+const char * gollama_chat_templates_source(const gollama_chat_templates * templates) { return templates->source.c_str(); }
+
+const char * gollama_chat_render(gollama_chat_templates * templates, const char * messages, const char * options, gollama_error * error) {
     return gollama::guarded(error, static_cast<const char *>(nullptr), [&] {
-        const auto                   input = common_json::parse(std::string(request));
-        common_chat_templates_inputs inputs;
-        inputs.messages              = common_chat_msgs_parse_oaicompat(input.at("messages"));
-        inputs.add_generation_prompt = input.at("add_generation_prompt").get<bool>();
-        const auto  rendered         = common_chat_templates_apply(templates->templates.get(), inputs);
-        const common_json output     = { { "prompt", rendered.prompt }, { "stops", rendered.additional_stops } };
-        templates->answer            = output.dump();
-        return templates->answer.c_str();
+        auto &      self   = *templates;
+        const auto  given  = common_json::parse(std::string(options));
+        const int   before = self.n_formats;
+        std::string prompt = apply(self, read_inputs(common_json::parse(std::string(messages)), given), options);
+        common_json answer = { { "prompt", prompt }, { "generation_prompt", self.last_generation_prompt }, { "format", self.last->number } };
+        if (self.n_formats > before) {
+            answer["details"] = details(self.last->params);
+        }
+        self.answer = answer.dump_safe();
+        return self.answer.c_str();
+    });
+}
+
+gollama_chat_parser * gollama_chat_parser_new(const gollama_chat_templates * templates, gollama_error * error) {
+    return gollama::guarded(error, static_cast<gollama_chat_parser *>(nullptr), [&] {
+        if (!templates->last) {
+            throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "nothing was rendered yet");
+        }
+        auto result    = std::make_unique<gollama_chat_parser>();
+        result->format = templates->last;
+        result->params = common_chat_parser_params(templates->last->params);
+        result->params.generation_prompt = templates->last_generation_prompt;
+        return result.release();
+    });
+}
+
+void gollama_chat_parser_free(gollama_chat_parser * parser) { delete parser; }
+
+const char * gollama_chat_parse(gollama_chat_parser * parser, const char * text, int32_t length, bool partial, gollama_error * error) {
+    return gollama::guarded(error, static_cast<const char *>(nullptr), [&] {
+        const std::string input(text, length);
+        parser->answer = to_json(common_chat_peg_parse(parser->format->parser, input, partial, parser->params)).dump_safe();
+        return parser->answer.c_str();
     });
 }
 

@@ -41,13 +41,13 @@ void gollama_context::decode() {
     llama_synchronize(context);
 }
 
-// Appends the token's text to the bytes; its length.
-int32_t gollama_context::render(llama_token token) {
+// Appends the token's text to the bytes; its length. `special`: a control token has one too.
+int32_t gollama_context::render(llama_token token, bool special) {
     const size_t start = bytes.size();
     int32_t      room  = 64;
     for (;;) {
         bytes.resize(start + room);
-        const int32_t written = llama_token_to_piece(vocab, token, bytes.data() + start, room, 0, false);
+        const int32_t written = llama_token_to_piece(vocab, token, bytes.data() + start, room, 0, special);
         if (written >= 0) {
             bytes.resize(start + written);
             return written;
@@ -56,7 +56,7 @@ int32_t gollama_context::render(llama_token token) {
     }
 }
 
-void gollama_context::choose(int32_t row, llama_token token, int32_t n_logprobs) {
+void gollama_context::choose(int32_t row, llama_token token, int32_t n_logprobs, bool special) {
     float logprob = 0;
     if (n_logprobs >= 0) {
         const float * logits  = llama_get_logits_ith(context, row);
@@ -73,7 +73,7 @@ void gollama_context::choose(int32_t row, llama_token token, int32_t n_logprobs)
         }
     }
     const bool    ends   = llama_vocab_is_eog(vocab, token);
-    const int32_t length = render(token);
+    const int32_t length = render(token, special);
     words.insert(words.end(), { token, ends, length });
     logprobs.push_back(logprob);
 }
@@ -82,7 +82,7 @@ void gollama_context::sample_one(const gollama_due & due, gollama_sampler & samp
     for (int32_t i = 0; i <= due.n_draft; i++) {
         const int32_t     row   = due.row + i;
         const llama_token token = sampler.sample(context, row);
-        choose(row, token, due.n_logprobs);
+        choose(row, token, due.n_logprobs, sampler.shows(token));
         common_sampler_accept(sampler.sampler.get(), token, true);
         if (i < due.n_draft && token != batch->value.token[row + 1]) {
             break;
@@ -108,7 +108,7 @@ void gollama_context::sample(const gollama_due * due, gollama_sampler * const * 
             if (samplers[i]) {
                 sample_one(due[i], *samplers[i]);
             } else {
-                choose(due[i].row, due[i].token, due[i].n_logprobs);
+                choose(due[i].row, due[i].token, due[i].n_logprobs, false);
             }
             return true;
         });

@@ -36,8 +36,8 @@ struct gollama_context {
 
   private:
     void    sample_one(const gollama_due & due, gollama_sampler & sampler);
-    void    choose(int32_t row, llama_token token, int32_t n_logprobs);
-    int32_t render(llama_token token);
+    void    choose(int32_t row, llama_token token, int32_t n_logprobs, bool special);
+    int32_t render(llama_token token, bool special);
 };
 
 namespace gollama {

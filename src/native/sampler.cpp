@@ -1,6 +1,7 @@
 // Sampling through llama.cpp's common sampler: every sampler, and grammars by check-then-resample.
 #include "sampler.hpp"
 
+#include "chat_sampling.hpp"
 #include "guard.hpp"
 #include "logprobs.hpp"
 #include "llama-grammar.h"  // llama.cpp's src: its parser tells what is wrong with a grammar
@@ -40,6 +41,9 @@ static int nesting(const char * grammar) {
 // llama_grammar_parser::parse prints its error to stderr and keeps it from us, so its steps are taken here:
 // parse_rule throws, and a grammar without a root is told before the sampler asks for it.
 static void check_grammar(const llama_vocab * vocab, const char * grammar) {
+    if (!*grammar) {
+        return;
+    }
     if (nesting(grammar) > DEEPEST_NESTING) {
         throw failure(GOLLAMA_INVALID_ARGUMENT, "the grammar's parentheses are nested deeper than " + std::to_string(DEEPEST_NESTING));
     }
@@ -119,6 +123,10 @@ static common_params_sampling to_common(const llama_vocab * vocab, const gollama
             out.grammar_triggers.push_back({ COMMON_GRAMMAR_TRIGGER_TYPE_WORD, in.grammar_triggers[i], LLAMA_TOKEN_NULL });
         }
     }
+    if (in.chat) {
+        take_chat(vocab, common_json::parse(in.chat), out);
+        check_grammar(vocab, common_grammar_value(out.grammar).c_str());
+    }
     return out;
 }
 
@@ -129,7 +137,8 @@ static bool is_greedy(const common_params_sampling & params) {
                                        [](const llama_logit_bias & bias) { return bias.bias == -INFINITY; });
     return params.temp <= 0 && params.mirostat == 0 && params.xtc_probability <= 0 && params.typ_p >= 1 &&
            params.penalty_repeat == 1 && params.penalty_freq == 0 && params.penalty_present == 0 && params.dry_multiplier == 0 &&
-           bans_only && common_grammar_value(params.grammar).empty();
+           bans_only && common_grammar_value(params.grammar).empty() &&
+           (params.reasoning_budget_start.empty() || params.reasoning_budget_tokens < 0);
 }
 
 static std::vector<llama_token> banned_tokens(const llama_vocab * vocab, const common_params_sampling & params) {
@@ -203,6 +212,7 @@ gollama_sampler * gollama_sampler_new(const llama_model * model, const gollama_s
         if (result->greedy) {
             result->banned = gollama::banned_tokens(vocab, params);
         }
+        result->preserved.assign(params.preserved_tokens.begin(), params.preserved_tokens.end());
         result->sampler.reset(common_sampler_init(model, params));
         return result.release();
     });

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gollama import ClosedError
+from gollama import Chunk, ClosedError
 from gollama._native.handles import Handle
 from gollama.engine import Prefixes
 from gollama.generation import Generation
@@ -199,7 +199,7 @@ def test_a_forgotten_stream_takes_no_lock(make: Maker) -> None:
     def withdraw(generation: Generation, *, forgotten: bool = False) -> None:
         (engine.drop if forgotten else engine.cancel)(asked.request)
 
-    forgotten = [Stream(withdraw, generation, inbox)]
+    forgotten: list[Stream[Chunk]] = [Stream(withdraw, generation, inbox)]
     forgetting = threading.Thread(target=forgotten.clear)
     with engine._lock:
         forgetting.start()

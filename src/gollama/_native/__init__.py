@@ -3,7 +3,7 @@
 `__all__` is the contract. Everything that owns a native object is a Handle.
 """
 
-from gollama._native.chat import ChatTemplatesHandle
+from gollama._native.chat import ChatFormat, ChatParser, ChatTemplatesHandle, Rendered, builtin_templates
 from gollama._native.context import ContextFields, ContextHandle, Sampled, State, Step
 from gollama._native.embedding import EmbedderFields, EmbedderHandle, Piece
 from gollama._native.handles import Handle
@@ -16,6 +16,8 @@ from gollama._native.text import utf8
 
 __all__ = [
     "AdapterHandle",
+    "ChatFormat",
+    "ChatParser",
     "ChatTemplatesHandle",
     "ComputeFields",
     "ContextFields",
@@ -28,12 +30,14 @@ __all__ = [
     "LoadFields",
     "ModelHandle",
     "Piece",
+    "Rendered",
     "Sampled",
     "SamplerHandle",
     "SpeculatorHandle",
     "State",
     "Step",
     "build",
+    "builtin_templates",
     "library",
     "sampling_defaults",
     "utf8",

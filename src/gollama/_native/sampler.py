@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,8 +36,8 @@ class SamplerHandle(Handle):
 
     exclusive = True
 
-    def __init__(self, model: ModelHandle, options: Mapping[str, Any]) -> None:
-        """`options` has every field of gollama_sampling, `logit_bias` as a mapping, `grammar` a str or None."""
+    def __init__(self, model: ModelHandle, options: Mapping[str, Any], chat: Mapping[str, Any] | None = None) -> None:
+        """`options` has every field of gollama_sampling, `logit_bias` as a mapping, `grammar` a str or None; `chat` apart."""
         loaded = library()
         ffi, lib = loaded.ffi, loaded.lib
         params = ffi.new("gollama_sampling *")
@@ -56,10 +57,12 @@ class SamplerHandle(Handle):
         triggers = ffi.new("char *[]", words)
         params.grammar_triggers = ffi.cast("const char **", triggers)
         params.n_grammar_triggers = len(words)
+        format_ = ffi.NULL if chat is None else ffi.new("char[]", c_string(json.dumps(chat, ensure_ascii=True), "the chat's format"))
+        params.chat = format_
         failures = Failures(loaded)
         with model.use() as pointer:
             sampler = lib.gollama_sampler_new(pointer, params, failures.error)
-            failures.check(otherwise=OptionError if options["grammar"] is None else GrammarError)
+            failures.check(otherwise=OptionError if options["grammar"] is None and chat is None else GrammarError)
             super().__init__("the sampler", sampler, lib.gollama_sampler_free, model)
         self._ffi, self._lib, self._failures = ffi, lib, failures
 

@@ -1,71 +1,214 @@
-"""Messages to a prompt's tokens, by the model's own template."""
+"""Messages to a prompt's tokens, by the model's own template or one that is given."""
 
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gollama import _native
+from gollama.chat._grammars import either
+from gollama.chat._tool_prelude import TOOL_PRELUDE
 from gollama.chat.messages import Message, check_messages
+from gollama.chat.options import ChatOptions
+from gollama.chat.tools import Tool, check_tool_choice
 from gollama.errors import ChatError
-from gollama.model import Model
+from gollama.model import Model, existing_file
+
+if TYPE_CHECKING:
+    from gollama.chat.schemas import Schema
+
+MOST_TEMPLATE_BYTES = 2**22
 
 logger = logging.getLogger("gollama")
 
 
-class ChatFormatter:
-    """Renders messages for one model and tokenizes the prompt. One thread at a time."""
+@dataclass(frozen=True)
+class ChatPrompt:
+    """A rendered chat.
 
-    def __init__(self, model: Model) -> None:
+    `grammar` is what the answer must follow: from its first token on, or where it is lazy from where one of the triggers comes.
+    `stops` end the answer; `preserved_tokens` are control tokens that belong to its text. `generation_prompt` is the
+    end of the prompt that the grammar reads as the answer's beginning.
+    """
+
+    text: str
+    tokens: list[int]
+    generation_prompt: str
+    grammar: str
+    grammar_lazy: bool
+    grammar_triggers: tuple[Mapping[str, Any], ...]
+    stops: tuple[str, ...]
+    preserved_tokens: tuple[str, ...]
+    format: _native.ChatFormat
+    parser: _native.ChatParser
+    options: ChatOptions
+    schema: Schema | None
+
+    def sampling(self) -> dict[str, Any]:
+        """What the sampler is told; see gollama_sampling."""
+        return {"grammar": self.grammar, "grammar_lazy": self.grammar_lazy, "grammar_triggers": self.grammar_triggers,
+                "preserved_tokens": self.preserved_tokens, "generation_prompt": self.generation_prompt,
+                "thinking_start": self.format.thinking_start, "thinking_ends": self.format.thinking_ends,
+                "thinking_budget": self.options.thinking_budget, "thinking_message": ""}
+
+
+def template_source(template: str | os.PathLike[str] | None) -> str | None:
+    """The text of a template that is given as Jinja, as a file, or by one of llama.cpp's names. None: the model's own."""
+    if template is None:
+        return None
+    if isinstance(template, str) and ("{" in template or template in _native.builtin_templates()):
+        return template
+    file = existing_file(template) if isinstance(template, os.PathLike) or Path(template).suffix else None
+    if file is None:
+        raise ChatError(f"{template!r} is no template: give Jinja text, a file, or one of {', '.join(_native.builtin_templates())}")
+    if file.stat().st_size > MOST_TEMPLATE_BYTES:
+        raise ChatError(f"{file} is larger than {MOST_TEMPLATE_BYTES} bytes: that is no template")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ChatError(f"{file} is not UTF-8: that is no template") from None
+
+
+class ChatFormatter:
+    """Renders chats for one model and tokenizes the prompt. One thread at a time."""
+
+    def __init__(self, model: Model, template: str | os.PathLike[str] | None = None) -> None:
         self._model = model
-        if model.chat_template() is None:
+        source = template_source(template)
+        self._legacy = source != "chatml" and source in _native.builtin_templates()
+        if source is None and model.chat_template() is None:
             logger.warning("%s has no chat template; ChatML is used instead", model.path.name)
-        self._templates = _native.ChatTemplatesHandle(model._handle)
+        self._templates: _native.ChatTemplatesHandle = _native.ChatTemplatesHandle(model._handle, source)
+        self._tool_templates: _native.ChatTemplatesHandle | None = None
+        self._source = self._templates.source
         self._control: re.Pattern[str] | None = None
 
     def close(self) -> None:
+        if self._tool_templates is not None:
+            self._tool_templates.close()
         self._templates.close()
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
-        """The prompt as text."""
-        return self._render(check_messages(messages), add_generation_prompt)
+    def format(self, messages: Sequence[Message], options: ChatOptions | None = None) -> ChatPrompt:
+        """The prompt, and how its answer is written and read.
 
-    def tokenize(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> list[int]:
-        """The prompt as tokens. The template's control tokens become tokens; those in the messages stay text.
-
-        Text in a message that reads like a control token is put between two characters that occur in no message and in
-        no template, so that it can be found in the rendered prompt and tokenized as plain text. ChatError where the
-        template cuts messages in a way that loses one of the two.
+        The template's control tokens become tokens; those in the messages and tools stay text. Such text is put
+        between two characters that occur in no message and in no template, so that it can be found in the rendered prompt and
+        tokenized as plain text. ChatError where the template cuts messages in a way that loses one of the two.
         """
-        plain = check_messages(messages)
-        fences = self._fences(plain)
+        options = options or ChatOptions()
+        checked = check_messages(messages)
+        schema = options.wanted()
+        request = self._request(checked, options, schema)
+        rendered, grammar, lazy = self._rendered(checked, request, options, schema)
+        found = rendered.format
+        if options.thinking_budget >= 0 and not found.thinking_ends:
+            raise ChatError("thinking is a number of tokens, and the template of this model has no thinking to limit")
+        tokens = self._tokens(checked, request, rendered.prompt)
+        return ChatPrompt(rendered.prompt, tokens, rendered.generation_prompt, grammar, lazy, found.grammar_triggers if lazy else (),
+                          found.stops, found.preserved_tokens, found, rendered.parser, options, schema)
+
+    # ---- rendering ----
+
+    def _templates_for(self, request: Mapping[str, Any]) -> _native.ChatTemplatesHandle:
+        """The templates; for requests with tools, if these know none, others that do."""
+        if "tools" not in request:
+            return self._templates
+        if self._tool_templates is None:
+            probe = [{"role": "user", "content": "?"}], {"tools": [Tool("probe", "", {"type": "object"}).as_dict()], "tool_choice": "required"}
+            if self._templates.render(*probe).format.grammar:
+                self._tool_templates = self._templates
+            else:
+                logger.info("the chat template of %s knows no tools; they are told of in the system message", self._model.path.name)
+                self._tool_templates = _native.ChatTemplatesHandle(self._model._handle, TOOL_PRELUDE + self._source)
+        return self._tool_templates
+
+    def _request(self, messages: list[dict[str, Any]], options: ChatOptions, schema: Schema | None) -> dict[str, Any]:
+        """The request as gollama_chat_render takes it."""
+        request: dict[str, Any] = {"enable_thinking": options.thinking is not False}
+        if self._legacy:
+            self._check_legacy(messages, options)
+            request["use_jinja"] = False
+        if options.template_kwargs:
+            request["template_kwargs"] = dict(options.template_kwargs)
+        if options.checked_tools:
+            request["tools"] = [tool.as_dict() for tool in options.checked_tools]
+            request["tool_choice"] = check_tool_choice(options.tool_choice, options.checked_tools)[0]
+            if options.parallel_tool_calls is not None:
+                request["parallel_tool_calls"] = options.parallel_tool_calls
+        if schema is not None:
+            request["json_schema"] = schema.grammar_schema
+        if options.continue_final_message:
+            if messages[-1]["role"] != "assistant" or messages[-1].get("tool_calls"):
+                raise ChatError("continue_final_message: the last message must be an assistant's, without calls of tools")
+            part = options.continue_final_message
+            request["continue_final_message"] = "reasoning_content" if part == "reasoning" else part
+            request["add_generation_prompt"] = False
+        return request
+
+    @staticmethod
+    def _check_legacy(messages: list[dict[str, Any]], options: ChatOptions) -> None:
+        asked = options.checked_tools or options.template_kwargs or options.continue_final_message
+        if asked or any("tool_calls" in one for one in messages):
+            raise ChatError("llama.cpp's built-in templates know no tools, no template_kwargs and no continue_final_message: "
+                            "give the template's Jinja text")
+
+    def _rendered(self, messages: list[dict[str, Any]], request: dict[str, Any], options: ChatOptions,
+                  schema: Schema | None) -> tuple[_native.Rendered, str, bool]:
+        """The prompt, what reads the answer, the grammar, and whether that waits for a trigger."""
+        templates = self._templates_for(request)
+        named = check_tool_choice(options.tool_choice, options.checked_tools)[1] if options.checked_tools else None
+        if named is not None:  # the prompt tells of all tools, and the grammar allows the one
+            one = {**request, "tools": [tool.as_dict() for tool in options.checked_tools if tool.name == named]}
+            one.pop("json_schema", None)
+            rendered = templates.render(messages, one)
+            prompt = templates.render(messages, {**one, "tools": request["tools"]}).prompt
+            return rendered._replace(prompt=prompt), rendered.format.grammar, rendered.format.grammar_lazy
+        if schema is None or request.get("tool_choice", "none") == "none":
+            rendered = templates.render(messages, request)
+            return rendered, rendered.format.grammar, rendered.format.grammar_lazy
+        # either calls of tools, or an answer by the schema: llama.cpp knows a grammar for each, but not for both
+        answer = templates.render(messages, {**request, "tool_choice": "none"})
+        del request["json_schema"]
+        calls = templates.render(messages, {**request, "tool_choice": "required"})
+        if request["tool_choice"] == "required":
+            return calls, calls.format.grammar, False
+        rendered = templates.render(messages, request)
+        return rendered, either(calls.format.grammar, answer.format.grammar), False
+
+    # ---- tokens ----
+
+    def _tokens(self, messages: list[dict[str, Any]], request: dict[str, Any], prompt: str) -> list[int]:
+        outside = [messages, request.get("tools", []), request.get("template_kwargs", {})]
+        fences = self._fences("\n".join(_texts(outside)))
         if fences is None:
-            return self._model.tokenize(self._render(plain, add_generation_prompt), parse_special=True)
-        pattern = self._control_pattern()
+            return self._model.tokenize(prompt, parse_special=True)
         opening, closing = fences
-        fenced = [{**message, "content": pattern.sub(lambda match: opening + match[0] + closing, message["content"])} for message in plain]
-        prompt = self._render(fenced, add_generation_prompt)
-        signs = [character for character in prompt if character in fences]
-        if signs != [opening, closing] * (len(signs) // 2):
+        pattern = self._control_pattern()
+
+        def fenced(text: str) -> str:
+            return pattern.sub(lambda match: opening + match[0] + closing, text)
+
+        marked = {name: _mapped(value, fenced) if name in ("tools", "template_kwargs") else value for name, value in request.items()}
+        fenced_prompt = self._templates_for(request).render(_mapped(messages, fenced), marked).prompt
+        signs = [character for character in fenced_prompt if character in fences]
+        parts = re.split(f"[{opening}{closing}]", fenced_prompt)
+        if signs != [opening, closing] * (len(signs) // 2) or "".join(parts) != prompt:
             raise ChatError("a message holds the text of a control token, and the model's template cuts messages so that it "
                             "cannot be told from a real one: take it out of the message")
-        parts = re.split(f"[{opening}{closing}]", prompt)
         return [token for index, part in enumerate(parts)
                 for token in self._model.tokenize(part, add_special=index == 0, parse_special=index % 2 == 0)]
 
-    def _render(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        request = {"messages": messages, "add_generation_prompt": add_generation_prompt}
-        return str(self._templates.render(request)["prompt"])
-
-    def _fences(self, messages: list[dict[str, str]]) -> tuple[str, str] | None:
-        """Two characters to fence with; None if no message holds a control token's text."""
-        text = "\n".join(message["content"] for message in messages)
+    def _fences(self, text: str) -> tuple[str, str] | None:
+        """Two characters to fence with; None if there is no control token's text."""
         # the tokenizer itself is the judge of whether there is one, and quicker than a search
         if not any(self._model.is_control(token) for token in set(self._model.tokenize(text, add_special=False, parse_special=True))):
             return None
-        template = self._model.chat_template() or ""
-        free = (character for character in _noncharacters() if character not in text and character not in template)
+        free = (character for character in _noncharacters() if character not in text and character not in self._source)
         return next(free), next(free)
 
     def _control_pattern(self) -> re.Pattern[str]:
@@ -73,6 +216,28 @@ class ChatFormatter:
             texts = sorted(filter(None, self._model.control_tokens.values()), key=len, reverse=True)
             self._control = re.compile("|".join(map(re.escape, texts)))
         return self._control
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a JSON-like value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield name
+            yield from _texts(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _texts(one)
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """The value with every text in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {change(name): _mapped(one, change) for name, one in value.items()}
+    return [_mapped(one, change) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _noncharacters() -> Iterator[str]:
