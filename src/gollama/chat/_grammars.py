@@ -13,6 +13,11 @@ def renamed(grammar: str, prefix: str) -> str:
     return _WORD.sub(lambda found: prefix + found[1] if found[1] else found[0], grammar)
 
 
+def without_preamble(grammar: str) -> str:
+    """The same without the free text that llama.cpp allows in front of a call that is required, and that small models never end."""
+    return re.sub(r"^(root ::= .*?) until-\d+\?", r"\1", grammar, flags=re.MULTILINE)
+
+
 def either(first: str, second: str) -> str:
     """A GBNF for what one or the other allows."""
     return f"root ::= first-root | second-root\n{renamed(first, 'first-')}\n{renamed(second, 'second-')}"

@@ -11,8 +11,8 @@ TOOL_PRELUDE = r"""
 {%- for tool in tools -%}
 {%- set said.head = said.head ~ '\n' ~ (tool.function | tojson) -%}
 {%- endfor -%}
-{%- set said.head = said.head ~ '\n</tools>\nTo call one, write a JSON object with its name and arguments between <tool_call> and </tool_call>:'
-    ~ '\n<tool_call>\n{"name": "the name", "arguments": {"an argument": "its value"}}\n</tool_call>' -%}
+{%- set said.head = said.head ~ '\n</tools>\nTo call one, write its name and arguments as JSON between <tool_call> and </tool_call>:\n'
+    ~ '<tool_call>\n{"name": "the name", "arguments": {"an argument": "its value"}}\n</tool_call>' -%}
 {%- for message in messages -%}
 {%- if message.role == 'tool' -%}
 {%- set said.results = said.results ~ '<tool_response>\n' ~ message.content ~ '\n</tool_response>\n' -%}

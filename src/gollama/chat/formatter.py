@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gollama import _native
-from gollama.chat._grammars import either
+from gollama.chat._grammars import either, without_preamble
 from gollama.chat._tool_prelude import TOOL_PRELUDE
 from gollama.chat.messages import Message, check_messages
 from gollama.chat.options import ChatOptions
@@ -80,9 +80,11 @@ class ChatFormatter:
     def __init__(self, model: Model, template: str | os.PathLike[str] | None = None) -> None:
         self._model = model
         source = template_source(template)
+        self._stops: tuple[str, ...] = ()
         self._legacy = source != "chatml" and source in _native.builtin_templates()
         if source is None and model.chat_template() is None:
             logger.warning("%s has no chat template; ChatML is used instead", model.path.name)
+            self._stops = ("<|im_end|>",)  # which is no token of such a model
         self._templates: _native.ChatTemplatesHandle = _native.ChatTemplatesHandle(model._handle, source)
         self._tool_templates: _native.ChatTemplatesHandle | None = None
         self._source = self._templates.source
@@ -110,7 +112,7 @@ class ChatFormatter:
             raise ChatError("thinking is a number of tokens, and the template of this model has no thinking to limit")
         tokens = self._tokens(checked, request, rendered.prompt)
         return ChatPrompt(rendered.prompt, tokens, rendered.generation_prompt, grammar, lazy, found.grammar_triggers if lazy else (),
-                          found.stops, found.preserved_tokens, found, rendered.parser, options, schema)
+                          found.stops + self._stops, found.preserved_tokens, found, rendered.parser, options, schema)
 
     # ---- rendering ----
 
@@ -119,8 +121,8 @@ class ChatFormatter:
         if "tools" not in request:
             return self._templates
         if self._tool_templates is None:
-            probe = [{"role": "user", "content": "?"}], {"tools": [Tool("probe", "", {"type": "object"}).as_dict()], "tool_choice": "required"}
-            if self._templates.render(*probe).format.grammar:
+            probe = {"tools": [Tool("probe", "", {"type": "object"}).as_dict()], "tool_choice": "required"}
+            if self._templates.render([{"role": "user", "content": "?"}], probe).format.grammar:
                 self._tool_templates = self._templates
             else:
                 logger.info("the chat template of %s knows no tools; they are told of in the system message", self._model.path.name)
@@ -167,18 +169,21 @@ class ChatFormatter:
             one.pop("json_schema", None)
             rendered = templates.render(messages, one)
             prompt = templates.render(messages, {**one, "tools": request["tools"]}).prompt
-            return rendered._replace(prompt=prompt), rendered.format.grammar, rendered.format.grammar_lazy
+            return rendered._replace(prompt=prompt), without_preamble(rendered.format.grammar), rendered.format.grammar_lazy
+        required = request.get("tool_choice") == "required"
         if schema is None or request.get("tool_choice", "none") == "none":
             rendered = templates.render(messages, request)
-            return rendered, rendered.format.grammar, rendered.format.grammar_lazy
+            grammar = rendered.format.grammar
+            return rendered, without_preamble(grammar) if required else grammar, rendered.format.grammar_lazy
         # either calls of tools, or an answer by the schema: llama.cpp knows a grammar for each, but not for both
         answer = templates.render(messages, {**request, "tool_choice": "none"})
         del request["json_schema"]
         calls = templates.render(messages, {**request, "tool_choice": "required"})
-        if request["tool_choice"] == "required":
-            return calls, calls.format.grammar, False
+        grammar = without_preamble(calls.format.grammar)
+        if required:
+            return calls, grammar, False
         rendered = templates.render(messages, request)
-        return rendered, either(calls.format.grammar, answer.format.grammar), False
+        return rendered, either(grammar, answer.format.grammar), False
 
     # ---- tokens ----
 
