@@ -16,6 +16,7 @@ from gollama.results import ChatChunk, ChatCompletion
 from gollama.tool_loop import ToolRun
 
 OVERFLOWS = ("error", "drop_turns")
+NOT_RENDERED = ("params", "priority", "timeout", "max_rounds", "approve")
 FORMAT = "gollama conversation 1"
 
 
@@ -113,7 +114,7 @@ class Conversation:
         if self._overflow == "error":
             return messages, options
         room = self._llm.context_size - (options.get("max_tokens") or self._llm.context_size // 4)
-        known = {name: value for name, value in options.items() if name not in ("priority", "timeout", "max_rounds", "approve")}
+        known = {name: value for name, value in options.items() if name not in NOT_RENDERED}
         while len(self._llm.render_chat(messages, **known).tokens) > room:
             turns = [index for index, message in enumerate(messages) if message["role"] == "user"]
             if len(turns) < 2:

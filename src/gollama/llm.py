@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from gollama import _native, models, scoring, states
 from gollama._options import record
-from gollama.chat import ChatOptions, ChatPrompt, Message, split_options
+from gollama.chat import ChatPrompt, Message, split_options
 from gollama.chat.answers import answered
 from gollama.chat.choosing import SCORING, candidates, choose
 from gollama.chat.options import streamed
@@ -171,8 +171,8 @@ class LLM:
         return self._stream(prompt.tokens, settings, priority=priority, timeout=timeout, chat=prompt)
 
     def render_chat(self, messages: Sequence[Message], **options: Any) -> ChatPrompt:
-        """What `chat` would give the model, without generating: prompt, grammar, triggers, stops. `options`: those of ChatOptions."""
-        return self.intake.chat_prompt(messages, ChatOptions(**options))
+        """What `chat` would give the model with these options, without generating: prompt, grammar, triggers, stops."""
+        return self.intake.chat_prompt(messages, *split_options(options, None))
 
     def run_tools(self, messages: Sequence[Message], *, tools: Sequence[Any], max_rounds: int = MOST_ROUNDS,
                   approve: Approve | None = None, **options: Any) -> ToolRun:

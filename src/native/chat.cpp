@@ -65,14 +65,15 @@ template <typename Value> Value field(const common_json & options, const char * 
     return options.contains(name) ? options.at(name).get<Value>() : fallback;
 }
 
-common_chat_templates_inputs read_inputs(const common_json & messages, const common_json & options) {
+common_chat_templates_inputs read_inputs(const common_chat_templates * templates, const common_json & messages, const common_json & options) {
     common_chat_templates_inputs inputs;
     inputs.messages = common_chat_msgs_parse_oaicompat(messages);
     if (options.contains("tools")) {
         inputs.tools = common_chat_tools_parse_oaicompat(options.at("tools"));
     }
     inputs.tool_choice           = common_chat_tool_choice_parse_oaicompat(field(options, "tool_choice", std::string("auto")));
-    inputs.parallel_tool_calls   = field(options, "parallel_tool_calls", false);
+    const bool parallel          = common_chat_templates_get_caps(templates)["supports_parallel_tool_calls"];
+    inputs.parallel_tool_calls   = field(options, "parallel_tool_calls", parallel);
     inputs.json_schema           = options.contains("json_schema") ? options.at("json_schema").dump() : "";
     inputs.grammar               = field(options, "grammar", std::string());
     inputs.use_jinja             = field(options, "use_jinja", true);
@@ -200,7 +201,7 @@ const char * gollama_chat_render(gollama_chat_templates * templates, const char 
         auto &      self   = *templates;
         const auto  given  = common_json::parse(std::string(options));
         const int   before = self.n_formats;
-        std::string prompt = apply(self, read_inputs(common_json::parse(std::string(messages)), given), options);
+        std::string prompt = apply(self, read_inputs(self.templates.get(), common_json::parse(std::string(messages)), given), options);
         common_json answer = { { "prompt", prompt }, { "generation_prompt", self.last_generation_prompt }, { "format", self.last->number } };
         if (self.n_formats > before) {
             answer["details"] = details(self.last->params);

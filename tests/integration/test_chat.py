@@ -77,7 +77,7 @@ def test_ordinary_text_is_tokenized_as_a_whole(llm: LLM) -> None:
     ([], "messages is empty"), ("hi", "must be a list"), ({"role": "user"}, "must be a list"), (["hi"], r"messages\[0\] must be a dict"),
     ([{"content": "a"}], r"messages\[0\]\.role"), ([*messages("a"), {"role": "robot", "content": "b"}],
      r"messages\[1\]\.role must be one of"),
-    ([{"role": "user"}], r"messages\[0\]\.content must be a str, not NoneType"),
+    ([{"role": "user"}], r"messages\[0\]\.content must be a str or a list of parts, not NoneType"),
     ([{"role": "user", "content": 5}], r"messages\[0\]\.content"),
     ([{"role": "user", "content": "a", "colour": 1}], r"messages\[0\]\.colour is not a field"),
 ])

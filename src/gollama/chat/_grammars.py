@@ -18,6 +18,11 @@ def without_preamble(grammar: str) -> str:
     return re.sub(r"^(root ::= .*?) until-\d+\?", r"\1", grammar, flags=re.MULTILINE)
 
 
+def of_one_call(grammar: str) -> str:
+    """The same with one call where llama.cpp allows any number of them, asked for or not."""
+    return re.sub(r"^(tool-calls ::= .*\))\+$", r"\1", grammar, flags=re.MULTILINE)
+
+
 def either(first: str, second: str) -> str:
     """A GBNF for what one or the other allows."""
     return f"root ::= first-root | second-root\n{renamed(first, 'first-')}\n{renamed(second, 'second-')}"

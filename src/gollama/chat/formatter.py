@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gollama import _native
-from gollama.chat._grammars import either, without_preamble
+from gollama.chat._grammars import either, of_one_call, without_preamble
 from gollama.chat._tool_prelude import TOOL_PRELUDE
 from gollama.chat.messages import Message, check_messages
 from gollama.chat.options import ChatOptions
@@ -106,7 +106,7 @@ class ChatFormatter:
         checked = check_messages(messages)
         schema = options.wanted()
         request = self._request(checked, options, schema)
-        rendered, grammar, lazy = self._rendered(checked, request, options, schema)
+        rendered, grammar, lazy = self._rendered(checked, request, options)
         found = rendered.format
         if options.thinking_budget >= 0 and not found.thinking_ends:
             raise ChatError("thinking is a number of tokens, and the template of this model has no thinking to limit")
@@ -159,31 +159,35 @@ class ChatFormatter:
             raise ChatError("llama.cpp's built-in templates know no tools, no template_kwargs and no continue_final_message: "
                             "give the template's Jinja text")
 
-    def _rendered(self, messages: list[dict[str, Any]], request: dict[str, Any], options: ChatOptions,
-                  schema: Schema | None) -> tuple[_native.Rendered, str, bool]:
-        """The prompt, what reads the answer, the grammar, and whether that waits for a trigger."""
+    def _rendered(self, messages: list[dict[str, Any]], request: dict[str, Any],
+                  options: ChatOptions) -> tuple[_native.Rendered, str, bool]:
+        """The prompt with what reads the answer, the grammar, and whether that waits for a trigger."""
         templates = self._templates_for(request)
-        named = check_tool_choice(options.tool_choice, options.checked_tools)[1] if options.checked_tools else None
-        if named is not None:  # the prompt tells of all tools, and the grammar allows the one
-            one = {**request, "tools": [tool.as_dict() for tool in options.checked_tools if tool.name == named]}
-            one.pop("json_schema", None)
-            rendered = templates.render(messages, one)
-            prompt = templates.render(messages, {**one, "tools": request["tools"]}).prompt
-            return rendered._replace(prompt=prompt), without_preamble(rendered.format.grammar), rendered.format.grammar_lazy
-        required = request.get("tool_choice") == "required"
-        if schema is None or request.get("tool_choice", "none") == "none":
+        choice = request.get("tool_choice", "none")
+        if choice == "none":
             rendered = templates.render(messages, request)
-            grammar = rendered.format.grammar
-            return rendered, without_preamble(grammar) if required else grammar, rendered.format.grammar_lazy
+            return rendered, rendered.format.grammar, rendered.format.grammar_lazy
+        if templates is not self._templates:  # a model that was not made for tools repeats itself without end
+            request.setdefault("parallel_tool_calls", False)
+        named = check_tool_choice(options.tool_choice, options.checked_tools)[1]
+        schema = request.pop("json_schema", None)
+        if choice == "auto" and schema is None:
+            rendered = templates.render(messages, request)
+            return rendered, self._call_grammar(rendered, request), rendered.format.grammar_lazy
+        # the prompt tells of all tools, the grammar of one where that is named
+        offered = [tool for tool in request["tools"] if named in (None, tool["function"]["name"])]
+        calls = templates.render(messages, {**request, "tools": offered, "tool_choice": "required"})
+        grammar = without_preamble(self._call_grammar(calls, request))
+        if choice == "required":
+            return calls._replace(prompt=templates.render(messages, request).prompt), grammar, False
         # either calls of tools, or an answer by the schema: llama.cpp knows a grammar for each, but not for both
-        answer = templates.render(messages, {**request, "tool_choice": "none"})
-        del request["json_schema"]
-        calls = templates.render(messages, {**request, "tool_choice": "required"})
-        grammar = without_preamble(calls.format.grammar)
-        if required:
-            return calls, grammar, False
-        rendered = templates.render(messages, request)
-        return rendered, either(grammar, answer.format.grammar), False
+        answer = templates.render(messages, {**request, "tool_choice": "none", "json_schema": schema})
+        return templates.render(messages, request), either(grammar, answer.format.grammar), False
+
+    @staticmethod
+    def _call_grammar(rendered: _native.Rendered, request: Mapping[str, Any]) -> str:
+        grammar = rendered.format.grammar
+        return grammar if request.get("parallel_tool_calls", True) else of_one_call(grammar)
 
     # ---- tokens ----
 
