@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gollama.chat import AssistantMessage, ChatOptions, ChatPrompt, SystemMessage, TextPart, Tool, ToolMessage, UserMessage
 from gollama.context import Context
+from gollama.conversation import Conversation
 from gollama.embedding import Embedder
 from gollama.engine import EngineStats
 from gollama.errors import (
@@ -39,18 +41,37 @@ from gollama.jobs import Stream
 from gollama.llm import LLM
 from gollama.model import Model
 from gollama.options import LoadOptions, SamplingParams
-from gollama.results import Chunk, Completion, Perplexity, RerankResult, Score, Timings, TokenLogprob, Usage
+from gollama.results import (
+    ChatChunk,
+    ChatCompletion,
+    Chunk,
+    Completion,
+    Perplexity,
+    RerankResult,
+    Score,
+    Timings,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+)
 from gollama.sampler import Sampler
+from gollama.tool_loop import ToolResult, ToolRun
 from gollama.version import VersionInfo, __version__, version_info
 
 __all__ = [
     "LLM",
+    "AssistantMessage",
     "AsyncLLM",
     "AsyncStream",
     "BrokenError",
     "BusyError",
     "CancelledError",
+    "ChatChunk",
+    "ChatCompletion",
     "ChatError",
+    "ChatOptions",
+    "ChatPrompt",
     "Chunk",
     "ClosedError",
     "Completion",
@@ -77,11 +98,20 @@ __all__ = [
     "Score",
     "StateError",
     "Stream",
+    "SystemMessage",
     "TextError",
+    "TextPart",
     "Timings",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolMessage",
+    "ToolResult",
+    "ToolRun",
     "UnknownOptionError",
     "Usage",
+    "UserMessage",
     "VersionInfo",
     "__version__",
     "version_info",

@@ -61,7 +61,8 @@ def test_a_conversation_comes_back_from_a_file(smollm2: LLM, tmp_path: Path) -> 
 
 
 def test_whole_old_turns_make_room_and_the_system_message_stays(tiny_path: Path) -> None:
-    with LLM(tiny_path, context_size=256, threads=1, chat_template="{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}") as llm:
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    with LLM(tiny_path, context_size=256, threads=1, chat_template=template) as llm:
         chat = llm.conversation(system="the system", overflow="drop_turns")
         sizes = [chat.send(f"turn {number} of the sea and the sky", max_tokens=16, ignore_eos=True).usage.prompt_tokens
                  for number in range(12)]
