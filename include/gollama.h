@@ -335,6 +335,11 @@ GOLLAMA_API void gollama_chat_templates_free(struct gollama_chat_templates * tem
 GOLLAMA_API const char * gollama_chat_render(
         struct gollama_chat_templates * templates, const char * request, gollama_error * error);
 
+/* A JSON schema as a grammar, root rule "root". llama.cpp's converter drops keywords that it does not know where they stand,
+ * and warns on stderr about patterns only: what is handed to it must have been checked. NULL on failure. */
+GOLLAMA_API char * gollama_schema_grammar(const char * schema, gollama_error * error);
+GOLLAMA_API void   gollama_text_free(char * text);
+
 #ifdef __cplusplus
 }
 #endif

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gollama.chat import Schema
 from gollama.context import Context
 from gollama.embedding import Embedder
 from gollama.engine import EngineStats
@@ -31,6 +32,7 @@ from gollama.errors import (
     NativeError,
     OptionError,
     OutOfMemoryError,
+    SchemaError,
     StateError,
     TextError,
     UnknownOptionError,
@@ -74,6 +76,8 @@ __all__ = [
     "RerankResult",
     "Sampler",
     "SamplingParams",
+    "Schema",
+    "SchemaError",
     "Score",
     "StateError",
     "Stream",
