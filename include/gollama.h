@@ -356,6 +356,11 @@ GOLLAMA_API void gollama_chat_parser_free(struct gollama_chat_parser * parser);
 GOLLAMA_API const char * gollama_chat_parse(
         struct gollama_chat_parser * parser, const char * text, int32_t length, bool partial, gollama_error * error);
 
+/* A JSON schema as a grammar, root rule "root". llama.cpp's converter drops keywords that it does not know where they stand,
+ * and warns on stderr about patterns only: what is handed to it must have been checked. NULL on failure. */
+GOLLAMA_API char * gollama_schema_grammar(const char * schema, gollama_error * error);
+GOLLAMA_API void   gollama_text_free(char * text);
+
 #ifdef __cplusplus
 }
 #endif

@@ -33,6 +33,7 @@ from gollama.errors import (
     NativeError,
     OptionError,
     OutOfMemoryError,
+    SchemaError,
     StateError,
     TextError,
     UnknownOptionError,
@@ -95,6 +96,8 @@ __all__ = [
     "RerankResult",
     "Sampler",
     "SamplingParams",
+    "Schema",
+    "SchemaError",
     "Score",
     "StateError",
     "Stream",
@@ -120,12 +123,17 @@ __all__ = [
 
 if TYPE_CHECKING:
     from gollama.aio import AsyncLLM, AsyncStream
+    from gollama.chat.schemas import Schema
 
 
 def __getattr__(name: str) -> Any:
-    """asyncio takes longer to import than all the rest, so what needs it waits until it is asked for."""
+    """asyncio takes longer to import than all the rest, and schemas a third of it, so what needs them waits until it is asked for."""
     if name in ("AsyncLLM", "AsyncStream"):
         from gollama import aio
 
         return getattr(aio, name)
+    if name == "Schema":
+        from gollama.chat.schemas import Schema
+
+        return Schema
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

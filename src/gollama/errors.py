@@ -47,6 +47,10 @@ class TextError(GollamaError, ValueError):
     """A text that is not valid Unicode (a lone surrogate), is empty, or holds a character it may not hold."""
 
 
+class SchemaError(GollamaError, ValueError):
+    """A JSON schema with a part that cannot be enforced, or a text that a schema does not admit."""
+
+
 class GrammarError(GollamaError, ValueError):
     """A grammar that does not parse."""
 

@@ -11,6 +11,7 @@ from gollama._native.library import Library, build, library
 from gollama._native.model import AdapterHandle, LoadFields, ModelHandle
 from gollama._native.parameters import ComputeFields
 from gollama._native.sampler import SamplerHandle, sampling_defaults
+from gollama._native.schema import schema_grammar
 from gollama._native.speculator import DraftRequest, SpeculatorHandle
 from gollama._native.text import utf8
 
@@ -40,5 +41,6 @@ __all__ = [
     "builtin_templates",
     "library",
     "sampling_defaults",
+    "schema_grammar",
     "utf8",
 ]
