@@ -23,7 +23,8 @@ def _answer(prompt: ChatPrompt, completion: Completion) -> ChatCompletion:
 
 def _new_stream(prompt: ChatPrompt) -> ReplyStream:
     tools = prompt.options.checked_tools
-    return ReplyStream(prompt.parser, offered=[tool.name for tool in tools] if tools else None)
+    return ReplyStream(prompt.parser, offered=[tool.name for tool in tools] if tools else None,
+                       continued=bool(prompt.options.continue_final_message))
 
 
 def _made(prompt: ChatPrompt, completion: Completion, reply: Reply) -> ChatCompletion:

@@ -81,8 +81,9 @@ class ReplyStream:
     shown and where they do not notice. In the end the whole answer is read once.
     """
 
-    def __init__(self, parser: Parser, *, offered: Collection[str] | None = None) -> None:
-        """`offered`: the names of the tools that may be called; None: any."""
+    def __init__(self, parser: Parser, *, offered: Collection[str] | None = None, continued: bool = False) -> None:
+        """`offered`: the names of the tools that may be called; None: any. `continued`: the answer begins with a message of the
+        request, which is not shown again; what else of an answer stands in the prompt is part of it."""
         self._parser = parser
         self._offered = offered
         self._pieces: list[str] = []
@@ -91,7 +92,7 @@ class ReplyStream:
         self._shown: dict[Key, _Shown] = {}
         self._ids: list[str] = []
         self._named = 0  # calls whose name was shown
-        self._base = self._parse("", partial=True)  # of an answer that is continued: its beginning
+        self._base = self._parse("", partial=True) if continued else None
 
     # ---- from outside ----
 

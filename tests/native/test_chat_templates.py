@@ -1,0 +1,50 @@
+"""Prompts and formats of every template in llama.cpp's tree, beside those that its own functions give (support/render_templates.cpp)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gollama import ChatError, _native
+from tests.support import upstream_chat
+from tests.support.conversations import REQUESTS, rendered
+
+FORMAT_FIELDS = ("name", "grammar", "grammar_lazy", "preserved_tokens", "stops", "thinking_start", "thinking_ends", "supports_thinking")
+
+
+def rendering(found: _native.Rendered) -> dict[str, Any]:
+    """In the form of render_templates.cpp."""
+    fields = {name: getattr(found.format, name) for name in FORMAT_FIELDS}
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+    triggers = [{"type": trigger["type"], "value": trigger["value"]} for trigger in found.format.grammar_triggers]
+    return {"prompt": found.prompt, "generation_prompt": found.generation_prompt, **fields, "grammar_triggers": triggers}
+
+
+def assert_rendered(handle: _native.ChatTemplatesHandle, template: str, conversation: str) -> None:
+    recorded = upstream_chat.renderings()[template, conversation]
+    if "error" in recorded:
+        with pytest.raises(ChatError):
+            rendered(handle, REQUESTS[conversation])
+    else:
+        assert rendering(rendered(handle, REQUESTS[conversation])) == recorded["rendering"], conversation
+
+
+def test_what_is_recorded() -> None:
+    templates, renderings = upstream_chat.templates(), upstream_chat.renderings()
+    assert len(templates) >= 68 and set(renderings) == {(template, name) for template in templates for name in REQUESTS}
+    whole = [line["rendering"] for line in renderings.values() if "rendering" in line]
+    assert len(whole) > 0.9 * len(renderings)
+    assert sum(bool(line["grammar"]) for line in whole) > 500 and sum(bool(line["grammar_triggers"]) for line in whole) > 200
+    for template in templates:
+        assert "What's the weather in Zürich?" in renderings[template, "plain"]["rendering"]["prompt"], template
+
+
+@pytest.mark.parametrize("template", upstream_chat.templates())
+def test_every_conversation_is_rendered_as_llama_cpp_does(template: str) -> None:
+    with _native.ChatTemplatesHandle(None, upstream_chat.source(template)) as handle:
+        for conversation in REQUESTS:
+            assert_rendered(handle, template, conversation)
+        # again, the other way round: now everything may be remembered
+        for conversation in reversed(REQUESTS):
+            assert_rendered(handle, template, conversation)
