@@ -1,9 +1,11 @@
 // Chat templates through llama.cpp's own Jinja engine: JSON in, JSON out.
 #include "guard.hpp"
-#include "template_check.hpp"
+#include "template_load.hpp"
+#include "template_meter.hpp"
 
 #include "chat.h"  // common
 
+#include <cstring>
 #include <memory>
 
 struct gollama_chat_templates {
@@ -15,13 +17,8 @@ extern "C" {
 
 gollama_chat_templates * gollama_chat_templates_new(const llama_model * model, const char * source, gollama_error * error) {
     return gollama::guarded(error, static_cast<gollama_chat_templates *>(nullptr), [&] {
-        for (const char * text : { source, llama_model_chat_template(model, nullptr), llama_model_chat_template(model, "tool_use") }) {
-            if (text) {
-                gollama::check_template(text);
-            }
-        }
         auto result       = std::make_unique<gollama_chat_templates>();
-        result->templates = common_chat_templates_init(model, source ? source : "");
+        result->templates = gollama::load_templates(model, source);
         return result.release();
     });
 }
@@ -34,7 +31,9 @@ const char * gollama_chat_render(gollama_chat_templates * templates, const char 
         common_chat_templates_inputs inputs;
         inputs.messages              = common_chat_msgs_parse_oaicompat(input.at("messages"));
         inputs.add_generation_prompt = input.at("add_generation_prompt").get<bool>();
-        const auto  rendered         = common_chat_templates_apply(templates->templates.get(), inputs);
+        const auto rendered          = gollama::metered(std::strlen(request), [&] {
+            return common_chat_templates_apply(templates->templates.get(), inputs);
+        });
         const common_json output     = { { "prompt", rendered.prompt }, { "stops", rendered.additional_stops } };
         templates->answer            = output.dump();
         return templates->answer.c_str();
