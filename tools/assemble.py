@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def package(root: Path, folder: Path) -> None:
         upstream = [compiling.mtmd(source, pinned.release), compiling.rpc(source)]
         for built in pool.map(lambda library: compiling.build_cached(library, lib, digest), upstream):
             shutil.copy(built, lib / built.name)
-    compiling.build(compiling.shim(root, source, pinned.release), lib, lib / "libgollama.so")
+    with tempfile.TemporaryDirectory() as generated:
+        compiling.build(compiling.shim(root, source, pinned.release, Path(generated)), lib, lib / "libgollama.so")
 
     _licenses(source, libraries, folder / "licenses")
     (folder / "_build.json").write_text(json.dumps(_manifest(target, lib), indent=2) + "\n")

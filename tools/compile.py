@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -116,10 +117,21 @@ def rpc(source: Path) -> Library:
     return Library("libggml-rpc.so", sources, includes, defines, ("libggml-base.so",), ("-w",))
 
 
-def shim(root: Path, source: Path, release: str) -> Library:
-    """Our own library, with the toolchain of the libraries it calls."""
+def chat_templates_header(source: Path) -> str:
+    """What chat.cpp alone defines: the struct that holds the parsed chat templates, which the shim changes."""
+    text = (source / "common" / "chat.cpp").read_text(encoding="utf-8")
+    found = re.findall(r"^struct common_chat_templates \{\n.*?^\};\n", text, re.DOTALL | re.MULTILINE)
+    if len(found) != 1:
+        raise NativesError(f"llama.cpp's common/chat.cpp defines `struct common_chat_templates` {len(found)} times, and not once: "
+                           "its chat templates have changed, and src/native/template_load.cpp must change with them")
+    return f'#pragma once\n\n#include "chat.h"\n\n{found[0]}'
+
+
+def shim(root: Path, source: Path, release: str, generated: Path) -> Library:
+    """Our own library, with the toolchain of the libraries it calls; a header for it is written to the folder `generated`."""
+    (generated / "common_chat_templates.h").write_text(chat_templates_header(source), encoding="utf-8")
     upstream = ("include", "ggml/include", "common", "src", "vendor", "tools/mtmd")
-    includes = (root / "include", *(source / part for part in upstream))
+    includes = (root / "include", generated, *(source / part for part in upstream))
     links = ("libllama-common.so", f"libllama.{release}.so", f"libggml.{release}.so", "libggml-base.so", "libmtmd.so")
     sources = tuple(sorted((root / "src" / "native").glob("*.cpp")))
     return Library("libgollama.so", sources, includes, ("LLAMA_SHARED",), links, ("-Wall", "-Wextra", "-Wno-unused-parameter"))

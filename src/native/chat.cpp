@@ -1,10 +1,13 @@
 // Chat through llama.cpp's common layer: its Jinja engine, its parsers of answers. JSON in, JSON out.
 #include "guard.hpp"
-#include "template_check.hpp"
+#include "template_load.hpp"
+#include "template_meter.hpp"
 
 #include "chat-auto-parser.h"  // common
 #include "chat.h"
+#include "common_chat_templates.h"  // made by tools/compile.py from llama.cpp's chat.cpp
 
+#include <cstring>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,17 +26,13 @@ struct chat_format {
 
 using format_ptr = std::shared_ptr<const chat_format>;
 
-// Which of the templates takes part, and whether llama.cpp has code of its own for it instead of an analysis.
-bool is_special(const common_chat_templates * templates, const char * variant) {
-    std::string source = common_chat_templates_source(templates, variant);
-    if (source.empty()) {
-        source = common_chat_templates_source(templates);
-    }
-    common_chat_template          parsed(source, "", "");
+// Whether llama.cpp has code of its own for the template that takes part, instead of an analysis.
+bool is_special(const common_chat_templates & templates, bool tools) {
+    const auto & part = tools && templates.template_tool_use ? *templates.template_tool_use : *templates.template_default;
     autoparser::generation_params params;
     params.messages = common_json::array({ common_json{ { "role", "user" }, { "content", "?" } } });
     try {
-        return common_chat_try_specialized_template(parsed, parsed.source(), params).has_value();
+        return common_chat_try_specialized_template(part, part.source(), params).has_value();
     } catch (const std::exception &) {
         return true;
     }
@@ -132,7 +131,7 @@ std::string apply(gollama_chat_templates & self, const common_chat_templates_inp
     const auto * templates = self.templates.get();
     auto & special = inputs.tools.empty() ? self.special : self.special_tool_use;
     if (!special) {
-        special = is_special(templates, inputs.tools.empty() ? "" : "tool_use");
+        special = is_special(*templates, !inputs.tools.empty());
     }
     std::string plain_prompt;
     std::string key;
@@ -178,15 +177,8 @@ extern "C" {
 
 gollama_chat_templates * gollama_chat_templates_new(const llama_model * model, const char * source, gollama_error * error) {
     return gollama::guarded(error, static_cast<gollama_chat_templates *>(nullptr), [&] {
-        const char * own[] = { source, model ? llama_model_chat_template(model, nullptr) : nullptr,
-                               model ? llama_model_chat_template(model, "tool_use") : nullptr };
-        for (const char * text : own) {
-            if (text) {
-                gollama::check_template(text);
-            }
-        }
         auto result       = std::make_unique<gollama_chat_templates>();
-        result->templates = common_chat_templates_init(model, source ? source : "");
+        result->templates = gollama::load_templates(model, source);
         result->source    = common_chat_templates_source(result->templates.get());
         return result.release();
     });
@@ -201,7 +193,8 @@ const char * gollama_chat_render(gollama_chat_templates * templates, const char 
         auto &      self   = *templates;
         const auto  given  = common_json::parse(std::string(options));
         const int   before = self.n_formats;
-        std::string prompt = apply(self, read_inputs(self.templates.get(), common_json::parse(std::string(messages)), given), options);
+        const auto  inputs = read_inputs(self.templates.get(), common_json::parse(std::string(messages)), given);
+        std::string prompt = gollama::metered(std::strlen(messages) + std::strlen(options), [&] { return apply(self, inputs, options); });
         common_json answer = { { "prompt", prompt }, { "generation_prompt", self.last_generation_prompt }, { "format", self.last->number } };
         if (self.n_formats > before) {
             answer["details"] = details(self.last->params);
