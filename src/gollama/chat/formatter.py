@@ -89,6 +89,7 @@ class ChatFormatter:
         self._tool_templates: _native.ChatTemplatesHandle | None = None
         self._source = self._templates.source
         self._control: re.Pattern[str] | None = None
+        self._beginnings: set[str] | None = None  # first characters of the control tokens
 
     def close(self) -> None:
         if self._tool_templates is not None:
@@ -214,6 +215,10 @@ class ChatFormatter:
 
     def _fences(self, text: str) -> tuple[str, str] | None:
         """Two characters to fence with; None if there is no control token's text."""
+        if self._beginnings is None:
+            self._beginnings = {text[0] for text in self._model.control_tokens.values() if text}
+        if not any(character in text for character in self._beginnings):
+            return None
         # the tokenizer itself is the judge of whether there is one, and quicker than a search
         if not any(self._model.is_control(token) for token in set(self._model.tokenize(text, add_special=False, parse_special=True))):
             return None
