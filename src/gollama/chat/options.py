@@ -46,9 +46,8 @@ class ChatOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tools", check_tools(self.tools))
         check_tool_choice(self.tool_choice, self.checked_tools)
-        for name in ("schema", "response_format", "choices"):
-            if getattr(self, name) and sum(bool(getattr(self, other)) for other in ("schema", "response_format", "choices")) > 1:
-                raise OptionError("schema, response_format and choices exclude each other")
+        if (self.schema is not None) + (self.response_format is not None) + bool(self.choices) > 1:
+            raise OptionError("schema, response_format and choices exclude each other")
         if self.choices:
             object.__setattr__(self, "choices", _choices(self.choices))
             if self.tools:
