@@ -5,10 +5,11 @@ from __future__ import annotations
 import enum
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import pydantic
 import pytest
+from typing_extensions import TypedDict
 
 from gollama import LLM, GrammarError, OptionError, SchemaError
 

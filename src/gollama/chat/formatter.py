@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gollama import _native
-from gollama.chat._grammars import either, of_one_call, without_preamble
+from gollama.chat._grammars import either, of_one_call, without_fence, without_preamble
 from gollama.chat._tool_prelude import TOOL_PRELUDE
 from gollama.chat.messages import Message, check_messages
 from gollama.chat.options import ChatOptions
@@ -183,7 +183,7 @@ class ChatFormatter:
             return calls._replace(prompt=templates.render(messages, request).prompt), grammar, False
         # either calls of tools, or an answer by the schema: llama.cpp knows a grammar for each, but not for both
         answer = templates.render(messages, {**request, "tool_choice": "none", "json_schema": schema})
-        return templates.render(messages, request), either(grammar, answer.format.grammar), False
+        return templates.render(messages, request), either(grammar, without_fence(answer.format.grammar)), False
 
     @staticmethod
     def _call_grammar(rendered: _native.Rendered, request: Mapping[str, Any]) -> str:
