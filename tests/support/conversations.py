@@ -78,5 +78,4 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 
 def rendered(handle: _native.ChatTemplatesHandle, request: dict[str, Any]) -> _native.Rendered:
-    options = {name: value for name, value in request.items() if name != "messages"}
-    return handle.render(request["messages"], {"parallel_tool_calls": False, **options})  # common's default; ours is llama-server's
+    return handle.render(request["messages"], {name: value for name, value in request.items() if name != "messages"})

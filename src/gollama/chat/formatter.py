@@ -132,7 +132,7 @@ class ChatFormatter:
 
     def _request(self, messages: list[dict[str, Any]], options: ChatOptions, schema: Schema | None) -> dict[str, Any]:
         """The request as gollama_chat_render takes it."""
-        request: dict[str, Any] = {"enable_thinking": options.thinking is not False}
+        request: dict[str, Any] = {"enable_thinking": options.thinking is not False, "add_generation_prompt": options.add_generation_prompt}
         if self._legacy:
             self._check_legacy(messages, options)
             request["use_jinja"] = False
