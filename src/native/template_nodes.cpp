@@ -5,6 +5,7 @@
 #include "template_builtins.hpp"
 #include "template_meter.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <type_traits>
 
@@ -30,7 +31,8 @@ enum use : unsigned {
 
 // Nanoseconds, roughly. The engine copies its table of functions for each name that it looks up, and all variables for
 // each scope that it opens.
-const double STEP = 300, LOOK_UP = 2500, VARIABLE = 400, ITERATION = 5000;
+const double STEP = 150, LOOK_UP = 900, VARIABLE = 90, ITERATION = 3000;
+const double SMALL = 256;  // a text of no more bytes counts with the list that it is in
 
 struct cost {
     unsigned                      uses;
@@ -50,15 +52,21 @@ void charge_output(template_meter & meter, const value & result, bool prompt) {
     }
 }
 
-void charge_result(template_meter & meter, const value & result, const cost & cost) {
+// The result, which from now on may count as memory in use.
+value charge_result(template_meter & meter, value result, const cost & cost) {
     const bool   text = is_val<jinja::value_string>(result);
     const double size = text ? text_size(result->val_str) : 0;
-    meter.spend(size / 4 + 5.0 * item_count(result));  // whoever gets it copies it
-    if (!text && !result->is_numeric() && !result->is_none() && !result->is_undefined()) {
-        meter.keep(result);
-    }
-    if (cost.uses & MADE) {
-        meter.allocate(size);
+    meter.spend(size / 20 + 2.0 * item_count(result));  // whoever gets it copies it
+    if (!text && is_container(result)) {
+        const auto & items = result->val_arr;
+        const bool   flat  = !items.empty() && std::none_of(items.begin(), items.end(), is_container);
+        if (!flat) {
+            meter.keep(result);
+        } else if (cost.uses & MADE) {
+            result = meter.hold(result, 300.0 * items.size());
+        }
+    } else if (text && size > SMALL && cost.uses & MADE) {
+        result = meter.hold(result, size);
     }
     if (cost.uses & OUTPUT) {
         charge_output(meter, result, cost.uses & PROMPT);
@@ -71,6 +79,7 @@ void charge_result(template_meter & meter, const value & result, const cost & co
         const extent whole = meter.measure(result);
         meter.allocate(text ? 0 : whole.text());
     }
+    return result;
 }
 
 // An operand that is already known.
@@ -84,7 +93,7 @@ struct known : jinja::expression {
 void charge_operation(template_meter & meter, const std::string & sign, const value & left, const value & right) {
     const extent one = meter.measure(left), other = meter.measure(right);
     const bool   text = is_val<jinja::value_string>(left) || is_val<jinja::value_string>(right);
-    meter.spend(one.bytes + other.bytes);
+    meter.spend((one.bytes + other.bytes) / 10);
     if (sign == "*" && text) {
         const value & times = is_val<jinja::value_int>(right) ? right : left;
         meter.allocate((one.bytes + other.bytes) * std::max<double>(times->val_int, 0));
@@ -121,14 +130,16 @@ struct metered_node final : Node {
         if constexpr (std::is_same_v<Node, jinja::call_statement>) {
             meter->allocate(700 * *cost.variables);  // the caller's scope, which the macro may keep
         }
-        value result;
+        return charge_result(*meter, run(context, *meter), cost);
+    }
+
+    value run(context & context, template_meter & meter) {
+        const template_meter::scratch scratch(meter);
         if constexpr (std::is_same_v<Node, jinja::binary_expression>) {
-            result = compute(*this, context, *meter);
+            return compute(*this, context, meter);
         } else {
-            result = Node::execute_impl(context);
+            return Node::execute_impl(context);
         }
-        charge_result(*meter, result, cost);
-        return result;
     }
 };
 
@@ -254,13 +265,13 @@ void instrumentation::node(statement_ptr & slot, unsigned uses) {
     const unsigned made   = uses | MADE;
     const bool     done   =
         replace<identifier>(slot, uses, LOOK_UP) || replace<string_literal>(slot, made) ||
-        replace<member_expression>(slot, cut ? made : uses, LOOK_UP) || replace<binary_expression>(slot, uses) ||
+        replace<member_expression>(slot, cut ? made : uses, LOOK_UP) || replace<binary_expression>(slot, made) ||
         replace<if_statement>(slot, made) || replace<set_statement>(slot, uses) ||
         replace<filter_expression>(slot, made, LOOK_UP) || replace<test_expression>(slot, uses, LOOK_UP) ||
         replace<call_expression>(slot, made, LOOK_UP, 1) || replace<for_statement>(slot, made, LOOK_UP, 1) ||
         replace<macro_statement>(slot, uses) || replace<call_statement>(slot, made, LOOK_UP, 3) ||
         replace<filter_statement>(slot, made, LOOK_UP) || replace<integer_literal>(slot, uses) ||
-        replace<float_literal>(slot, uses) || replace<array_literal>(slot, uses) || replace<tuple_literal>(slot, uses) ||
+        replace<float_literal>(slot, uses) || replace<array_literal>(slot, made) || replace<tuple_literal>(slot, made) ||
         replace<object_literal>(slot, uses) || replace<unary_expression>(slot, uses) ||
         replace<select_expression>(slot, uses) || replace<ternary_expression>(slot, uses) ||
         replace<keyword_argument_expression>(slot, uses) || replace<comment_statement>(slot, uses) ||
