@@ -10,12 +10,12 @@ namespace gollama {
 
 // The templates of llama.cpp's models/templates need a tenth or less, but for one that takes the square of the messages.
 // Nanoseconds are estimates, so that a limit is met at the same place anywhere; the clock is for what they miss.
-static const double TIME   = 5e9, TIME_PER_BYTE = 1000, TIME_PER_MESSAGES = 60e3;
+static const double TIME   = 2.5e9, TIME_PER_BYTE = 1000, TIME_PER_MESSAGES = 60e3;
 static const double MEMORY = 512e6, MEMORY_PER_BYTE = 50;
 // llama.cpp compares outputs for tiny inputs in ways that take the square of their length
-static const double OUTPUT     = 64e3, OUTPUT_PER_BYTE = 16;
+static const double OUTPUT     = 20e3, OUTPUT_PER_BYTE = 8;
 static const int    DEEPEST    = 200;  // values in each other: freed, printed and compared by recursion
-static const double LOOK_EVERY = 1e6;
+static const double LOOK_EVERY = 1e5;
 
 static thread_local template_meter * armed = nullptr;
 
@@ -64,7 +64,7 @@ void template_meter::start_run(jinja::context & context) {
     const double messages = item_count(context.get_val("messages"));
     time_limit            = std::max(time_limit, TIME + TIME_PER_BYTE * input + TIME_PER_MESSAGES * messages * messages);
     written               = 0;
-    output_limit          = OUTPUT;
+    output_limit          = OUTPUT + std::min<double>(source ? source->size() : 0, OUTPUT);
     for (const char * name : { "messages", "tools" }) {
         output_limit += OUTPUT_PER_BYTE * measure(context.get_val(name)).bytes;
     }
@@ -102,10 +102,10 @@ void template_meter::look_at_the_clock() {
 
 void template_meter::use(double bytes) {
     *used += bytes;
-    spend(bytes / 20);
     if (!(*used <= memory_limit)) {
         exceed("takes too much memory");
     }
+    spend(bytes / 20);
 }
 
 void template_meter::allocate(double bytes) {

@@ -32,6 +32,7 @@ enum use : unsigned {
 // Nanoseconds, roughly. The engine copies its table of functions for each name that it looks up, and all variables for
 // each scope that it opens.
 const double STEP = 150, LOOK_UP = 900, VARIABLE = 90, ITERATION = 3000;
+const int    MOST_VARIABLES = 1000;  // the templates of llama.cpp's models/templates set up to 100
 const double SMALL = 256;  // a text of no more bytes counts with the list that it is in
 
 struct cost {
@@ -163,6 +164,13 @@ class instrumentation {
 
     void node(statement_ptr & slot, unsigned uses = PLAIN);
 
+    // Names may be chosen so that looking them up takes the square of their number.
+    void check() const {
+        if (*variables > MOST_VARIABLES) {
+            throw failure(GOLLAMA_INVALID_ARGUMENT, "the template sets more than " + std::to_string(MOST_VARIABLES) + " variables");
+        }
+    }
+
   private:
     // Replaces the node if it is of that class, after its parts.
     template <typename Node>
@@ -222,7 +230,6 @@ class instrumentation {
         node(call.callee), body(call.args, PLAIN), arguments(it.caller_args), body(it.body);
         ++*variables;
     }
-    void parts(jinja::filter_statement & it) { call_arguments(it.filter), body(it.body); }
     void parts(jinja::member_expression & it) {
         node(it.object);
         if (auto * slice = jinja::cast_stmt<jinja::slice_expression>(it.property)) {
@@ -252,6 +259,19 @@ class instrumentation {
     void parts(jinja::ternary_expression & it) { node(it.condition), node(it.true_expr), node(it.false_expr); }
     void parts(jinja::keyword_argument_expression & it) { node(it.val); }
 
+    // A block that is filtered, as the filter of an if that is always true: the engine's own statement loses its filter where
+    // that throws.
+    static statement_ptr filtered(jinja::filter_statement & it) {
+        const auto at = it.pos;
+        auto       block  = std::make_unique<jinja::if_statement>(std::make_unique<jinja::integer_literal>(1), std::move(it.body),
+                                                                  jinja::statements());
+        block->test->pos  = at;
+        block->pos        = at;
+        auto result       = std::make_unique<jinja::filter_expression>(std::move(block), std::move(it.filter));
+        result->pos       = at;
+        return result;
+    }
+
     std::shared_ptr<double> variables = std::make_shared<double>(24);  // what llama.cpp sets
 };
 
@@ -259,6 +279,9 @@ void instrumentation::node(statement_ptr & slot, unsigned uses) {
     using namespace jinja;
     if (!slot) {
         return;
+    }
+    if (auto * block = cast_stmt<filter_statement>(slot)) {
+        slot = filtered(*block);
     }
     const auto *   member = cast_stmt<member_expression>(slot);
     const bool     cut    = member && is_stmt<slice_expression>(member->property);
@@ -270,7 +293,7 @@ void instrumentation::node(statement_ptr & slot, unsigned uses) {
         replace<filter_expression>(slot, made, LOOK_UP) || replace<test_expression>(slot, uses, LOOK_UP) ||
         replace<call_expression>(slot, made, LOOK_UP, 1) || replace<for_statement>(slot, made, LOOK_UP, 1) ||
         replace<macro_statement>(slot, uses) || replace<call_statement>(slot, made, LOOK_UP, 3) ||
-        replace<filter_statement>(slot, made, LOOK_UP) || replace<integer_literal>(slot, uses) ||
+        replace<integer_literal>(slot, uses) ||
         replace<float_literal>(slot, uses) || replace<array_literal>(slot, made) || replace<tuple_literal>(slot, made) ||
         replace<object_literal>(slot, uses) || replace<unary_expression>(slot, uses) ||
         replace<select_expression>(slot, uses) || replace<ternary_expression>(slot, uses) ||
@@ -287,7 +310,9 @@ void instrumentation::node(statement_ptr & slot, unsigned uses) {
 }  // namespace
 
 void instrument(jinja::program & program) {
-    instrumentation().body(program.body, OUTPUT | PROMPT);
+    instrumentation nodes;
+    nodes.body(program.body, OUTPUT | PROMPT);
+    nodes.check();
     auto start = std::make_unique<run_start>();
     start->pos = 0;
     program.body.insert(program.body.begin(), std::move(start));

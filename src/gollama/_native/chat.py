@@ -24,7 +24,7 @@ class ChatTemplatesHandle(Handle):
         given = loaded.ffi.NULL if source is None else c_string(source, "the chat template")
         with model.use() as pointer:
             templates = loaded.lib.gollama_chat_templates_new(pointer, given, failures.error)
-            failures.check("the chat template does not parse", ChatError)
+            failures.check("the chat template cannot be used", ChatError)
             super().__init__("the chat templates", templates, loaded.lib.gollama_chat_templates_free, model)
         self._ffi, self._lib, self._failures = loaded.ffi, loaded.lib, failures
 
