@@ -69,6 +69,8 @@ def _repeat(node: Repeat) -> str:
     unit = text if isinstance(item, Characters) and text[0] in "[(" else f"({text})"
     if most is None:
         return unit + "+" if least == 1 else _exactly(unit, least) + unit + "*"
+    if 0 < least < most <= LONGEST_COUNT:
+        return f"{unit}{{{least},{most}}}"
     return _exactly(unit, least) + _up_to(unit, most - least)
 
 
