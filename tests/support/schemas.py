@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 NAMES = ("a", "b", "ab", "abc", "decimal_part", "string", "root", "space", "*", "é", 'q"', "x-y", "", "char", "$id")
-PATTERNS = ("^[a-z]+$", "^a*b?$", "ab", "^\\d{2,4}$", "^[^x]*$", "^(foo|bar)$", "^\\w+@\\w+$", '"', "\\\\", "^.{3}$", "^a|b$", "^(a*|b*)*c$",
-            "[\\s\\S]", "^\\W$", "\\n", "^[\\u00e9-\\u00ff]{1,3}$", "(?=x)", "^a$|^$", "^(a?){3}$")
+PATTERNS = ("^[a-z]+$", "^a*b?$", "ab", "^\\d{2,4}$", "^[^x]*$", "^(foo|bar)$", "^\\w+@\\w+$", '"', "\\\\", "^.{3}$", "^a|b$",
+            "^(a*|b*)*c$", "[\\s\\S]", "^\\W$", "\\n", "^[\\u00e9-\\u00ff]{1,3}$", "(?=x)", "^a$|^$", "^(a?){3}$")
 FORMATS = ("date", "time", "date-time", "uuid", "uuid4", "ipv4", "email", "duration", "int32", "password", "hostname")
 VALUES = st.sampled_from([None, True, False, 0, 1, -1, 1.0, 2.5, 10**16, -(2**62), 1e300, "", "a", "ab", "é", '"', "\\", "\n", "\x7f", "😀",
                           [], [1], {}, {"a": 1}, {"b": [None]}])
@@ -66,7 +66,8 @@ def _number(draw: Any) -> dict[str, Any]:
 
 @st.composite
 def _schema(draw: Any, inner: Any) -> Any:
-    kind = draw(st.sampled_from(("object", "object", "array", "string", "integer", "number", "listed", "either", "mixed", "reference", "boolean")))
+    kind = draw(st.sampled_from(("object", "object", "array", "string", "integer", "number", "listed", "either", "mixed", "reference",
+                                 "boolean")))
     if kind == "boolean":
         return draw(st.sampled_from([True, False, {}, {"type": "boolean"}, {"type": "null"}]))
     if kind == "reference":
