@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -79,16 +80,17 @@ def _schema(draw: Any, inner: Any) -> Any:
     if kind in ("either", "mixed"):
         found[draw(st.sampled_from(("anyOf", "oneOf", "allOf")))] = draw(st.lists(inner, min_size=1, max_size=3))
         kind = draw(st.sampled_from(("object", "array", "string", "integer"))) if kind == "mixed" else kind
-    parts = {"object": lambda: _object(draw, inner), "array": lambda: _array(draw, inner), "string": lambda: _string(draw),
-             "integer": lambda: _number(draw), "number": lambda: _number(draw), "either": dict}
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "object": lambda: _object(draw, inner), "array": lambda: _array(draw, inner), "string": lambda: _string(draw),
+        "integer": lambda: _number(draw), "number": lambda: _number(draw), "either": dict}
     found.update(parts[kind]())
     if kind != "either" and draw(st.integers(0, 5)):
         found["type"] = [kind, "null"] if draw(st.integers(0, 5)) == 0 else kind
     return found
 
 
-_parts = st.deferred(lambda: st.one_of(st.sampled_from([{"type": "string"}, {"type": "integer"}, {"type": "null"}, {"type": "number"}]),
-                                       _schema(_parts)))
+_simple = st.sampled_from([{"type": "string"}, {"type": "integer"}, {"type": "null"}, {"type": "number"}])
+_parts: st.SearchStrategy[Any] = st.deferred(lambda: st.one_of(_simple, _schema(_parts)))
 
 
 @st.composite
