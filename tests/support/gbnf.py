@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -140,30 +140,32 @@ class Grammar:
             return (min if isinstance(node, Choice) else max)(heights, default=0)
         return 0
 
-    def generate(self, random: Random, deepest: int = 12) -> str:
-        """A text of the grammar; where references stand deeper than `deepest` in each other it comes to an end as soon as it can."""
+    def generate(self, random: Random, deepest: int = 12, longest: int = 300) -> str:
+        """A text of the grammar. It comes to an end as soon as it can behind `longest` pieces, and where references stand deeper
+        than `deepest` in each other."""
         out: list[str] = []
-        self._generate(self.rules["root"], random, deepest, out.append)
+        self._generate(self.rules["root"], random, deepest, longest, out)
         return "".join(out)
 
-    def _generate(self, node: Node, random: Random, room: int, out: Callable[[str], None]) -> None:
+    def _generate(self, node: Node, random: Random, room: int, longest: int, out: list[str]) -> None:
+        room = room if len(out) < longest else 0
         if isinstance(node, Literal):
-            out(node.text)
+            out.append(node.text)
         elif isinstance(node, Class):
-            out(_member(node, random))
+            out.append(random.choice(_members(node)))
         elif isinstance(node, Reference):
-            self._generate(self.rules[node.name], random, room - 1, out)
+            self._generate(self.rules[node.name], random, room - 1, longest, out)
         elif isinstance(node, Sequence):
             for item in node.items:
-                self._generate(item, random, room, out)
+                self._generate(item, random, room, longest, out)
         elif isinstance(node, Choice):
             heights = [self._least(item) for item in node.items]
             options = [item for item, height in zip(node.items, heights) if height <= max(room, min(heights))]
-            self._generate(random.choice(options), random, room, out)
+            self._generate(random.choice(options), random, room, longest, out)
         else:
             extra = 0 if room <= self._least(node.item) else random.choice((0, 0, 1, 1, 2, 3, node.most - node.least))
             for _ in range(node.least + min(extra, node.most - node.least, 40)):
-                self._generate(node.item, random, room, out)
+                self._generate(node.item, random, room, longest, out)
 
     def accepts(self, text: str) -> bool:
         memory: dict[tuple[int, int], frozenset[int]] = {}
@@ -202,11 +204,8 @@ class Grammar:
         return found
 
 
-def _member(node: Class, random: Random) -> str:
-    odd = [character for character in POOL if node.has(character)]
-    if odd and random.random() < 0.8:
-        return random.choice(odd)
-    if node.negated:
-        return random.choice([character for character in map(chr, range(0x20, 0xD800)) if node.has(character)])
-    low, high = random.choice(node.ranges)
-    return chr(random.randint(ord(low), ord(high)))
+@functools.cache
+def _members(node: Class) -> list[str]:
+    """Some characters of a class: those of the pool, and the ends of its ranges."""
+    ends = () if node.negated else [end for ends in node.ranges for end in ends]
+    return [*filter(node.has, POOL), *ends]

@@ -103,14 +103,14 @@ def _named_only(found: Names, places: Places, inner: Inner) -> Names:
     said = tuple(place.at("propertyNames") for place in places if place.has("propertyNames") and place.schema["propertyNames"] is not True)
     if not said:
         return found
+    name_is_text = Place((*said[0].pointer, "(a name)"), {"type": "string"}, said[0].root)
     try:
-        rewritten = inner(said)
+        rewritten = inner((*said, name_is_text))
     except Unsatisfiable:
         rewritten = {"enum": []}
-    listed = [rewritten["const"]] if "const" in rewritten else rewritten.get("enum")
-    if listed is None:
-        raise places[0].error("is not supported, unless it is an enum", "propertyNames")
-    admitted = [name for name in listed if isinstance(name, str)]
+    admitted = [rewritten["const"]] if "const" in rewritten else rewritten.get("enum")
+    if admitted is None:
+        raise said[0].error("is not supported, unless it is an enum")
     for name in found.required:
         if name not in admitted:
             raise said[0].error(f"does not admit {name!r}, which is required", kind=Unsatisfiable)

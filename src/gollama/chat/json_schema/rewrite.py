@@ -13,6 +13,7 @@ from gollama.chat.json_schema.exclusive import exclusive
 from gollama.chat.json_schema.facts import (
     SPOKEN_OF,
     Facts,
+    Group,
     Places,
     gather,
     is_reference,
@@ -114,18 +115,22 @@ class _Rewriter:
     def _alternatives(self, facts: Facts) -> dict[str, Any]:
         """What stands beside alternatives is demanded in each of them."""
         base = facts.places if facts.constraining else ()
-        for group in facts.groups:
-            if group.keyword == "oneOf":
-                for (one, first), (other, second) in combinations(enumerate(group.alternatives), 2):
-                    if not exclusive(self.document, (*base, first), (*base, second)):
-                        raise group.place.error(f"the alternatives {one} and {other} may both hold, which is not supported: "
-                                                "use anyOf, or tell them apart by a property with a const", "oneOf")
         chosen: list[Places] = [base]
         for group in facts.groups:
             chosen = [(*places, alternative) for places in chosen for alternative in group.alternatives]
             if len(chosen) > MOST_ALTERNATIVES:
                 raise group.place.error(f"leads to more than {MOST_ALTERNATIVES} alternatives", group.keyword)
-        return self._either([(self.value, places) for places in chosen])
+        written = self._either([(self.value, places) for places in chosen])
+        for group in facts.groups:
+            if group.keyword == "oneOf":
+                self._check_exclusive(group, base)
+        return written
+
+    def _check_exclusive(self, group: Group, base: Places) -> None:
+        for (one, first), (other, second) in combinations(enumerate(group.alternatives), 2):
+            if not exclusive(self.document, (*base, first), (*base, second)):
+                raise group.place.error(f"the alternatives {one} and {other} may both hold, which is not supported: "
+                                        "use anyOf, or tell them apart by a property with a const", "oneOf")
 
     def _plain(self, places: Places) -> dict[str, Any]:
         values = listed_values(places)
@@ -183,12 +188,12 @@ def _ends(schema: dict[str, Any], ending: set[str]) -> bool:
 def _listed(values: list[Any], places: Places) -> dict[str, Any]:
     """The values among those of `const` and `enum` that everything beside it admits."""
     stated = stated_types(places)
-    place = next(place for place in places if place.has("enum") or place.has("const"))
+    place, keyword = next((place, keyword) for place in places for keyword in ("enum", "const") if place.has(keyword))
     found = [value for value in values if (stated is None or type_of(value) in stated) and _admitted(value, places)]
     if not found:
-        raise place.error("no value that is listed is valid", kind=Unsatisfiable)
+        raise place.error("no value that is listed is valid", keyword, kind=Unsatisfiable)
     for value in found:
-        _check_value(value, place)
+        _check_value(value, place, keyword)
     return {"enum": found} if len(found) > 1 else {"const": found[0]}
 
 
@@ -205,12 +210,12 @@ def _admitted(value: Any, places: Places) -> bool:
     return True
 
 
-def _check_value(value: Any, place: Place) -> None:
+def _check_value(value: Any, place: Place, keyword: str) -> None:
     waiting = [value]
     while waiting:
         inner = waiting.pop()
         waiting += inner.values() if isinstance(inner, dict) else inner if isinstance(inner, list) else []
         if isinstance(inner, int) and abs(inner) > MOST_INT64:
-            raise place.error(f"holds {inner}, which is beyond 64-bit numbers")
+            raise place.error(f"holds {inner}, which is beyond 64-bit numbers", keyword)
     if holds(value, "$ref"):
-        raise place.error("holds an object with the name '$ref', which llama.cpp takes for a reference")
+        raise place.error("holds an object with the name '$ref', which llama.cpp takes for a reference", keyword)

@@ -24,8 +24,8 @@ ESCAPED = {0x22: '"', 0x5C: r"\\", 0x08: "b", 0x0C: "f", 0x0A: "n", 0x0D: "r", 0
 UNPRINTED = (*range(0x20), 0x7F)  # never written as they are; llama.cpp's own rule for strings has it so too
 PLAIN = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 LITERAL = PLAIN | set("-/:@,#'=&%!~<>; ")
-LONGEST_COUNT = 1000  # llama.cpp's grammars take counts from 2000 on for no limit at all
-PART = 500
+LONGEST_COUNT = 200  # llama.cpp's grammars make a rule of each, and take counts from 2000 on for no limit at all
+PART = 50
 LONGEST = 50_000
 
 
@@ -69,6 +69,8 @@ def _repeat(node: Repeat) -> str:
     unit = text if isinstance(item, Characters) and text[0] in "[(" else f"({text})"
     if most is None:
         return unit + "+" if least == 1 else _exactly(unit, least) + unit + "*"
+    if 0 < least < most <= LONGEST_COUNT:
+        return f"{unit}{{{least},{most}}}"
     return _exactly(unit, least) + _up_to(unit, most - least)
 
 
@@ -80,8 +82,8 @@ def _exactly(unit: str, count: int) -> str:
 
 def _up_to(unit: str, count: int) -> str:
     if count > LONGEST_COUNT:
-        # so that there is one way to read each text, with up to PART - 1 units less than there could be
-        return _up_to(f"({unit}{{{PART}}})", (count + 1) // PART - 1) + _up_to(unit, PART - 1)
+        part, (parts, rest) = f"({unit}{{{PART}}})", divmod(count, PART)
+        return f"({_up_to(part, parts - 1)}{_up_to(unit, PART - 1)}|{_exactly(part, parts)}{_up_to(unit, rest)})"
     return "" if count == 0 else f"{unit}?" if count == 1 else f"{unit}{{0,{count}}}"
 
 

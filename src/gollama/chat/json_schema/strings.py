@@ -12,7 +12,7 @@ from gollama.chat.json_schema.formats import format_pattern
 from gollama.chat.json_schema.patterns import ANY, Node, PatternError, Repeat, read, within
 from gollama.chat.json_schema.spelling import LONGEST_COUNT, spelled
 
-LONGEST_STRING = 200_000
+LONGEST_STRING = 100_000
 LONGEST_PATTERN = 2000
 
 
