@@ -23,7 +23,7 @@ def outcome(model: gollama.Model, template: str) -> str:
     templates = None
     try:
         templates = _native.ChatTemplatesHandle(model._handle, template)
-        prompt = templates.render({"messages": MESSAGES, "add_generation_prompt": True})["prompt"]
+        prompt = templates.render(MESSAGES, {}).prompt
         return "rendered: " + prompt[:200]
     except gollama.GollamaError as error:
         return f"{type(error).__name__}: {error}"

@@ -46,7 +46,9 @@ class Parser:
 
 def streamed(stream: ReplyStream, text: str, size: int) -> tuple[str, dict[int, str], dict[int, str | None]]:
     """What the pieces add up to: the text, each call's arguments, and its name."""
-    content, arguments, names = "", {}, {}
+    content = ""
+    arguments: dict[int, str] = {}
+    names: dict[int, str | None] = {}
     deltas = [stream.push(text[start : start + size]) for start in range(0, len(text), size)]
     for delta in [*deltas, stream.finish()[0]]:
         content += delta.content
