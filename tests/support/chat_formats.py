@@ -14,10 +14,12 @@ HEAD = "| template | tools | parallel calls | reasoning | rendered prompts | par
 
 
 def row(template: str) -> str:
-    renderings = {name: line["rendering"] for (one, name), line in upstream_chat.renderings().items() if one == template and "rendering" in line}
+    renderings = {name: line["rendering"] for (one, name), line in upstream_chat.renderings().items()
+                  if one == template and "rendering" in line}
     required = renderings.get("tools, required", {"grammar": ""})
-    tools = "own format" if required["grammar"] else "described in the system message"
-    parallel = "yes" if renderings.get("tools, parallel", {}).get("grammar") != renderings.get("tools, one call", {}).get("grammar") else "–"
+    tools = "own format" if required["grammar"] else "told by gollama"
+    several, one_call = (renderings.get(f"tools, {name}", {}).get("grammar") for name in ("parallel", "one call"))
+    parallel = "yes" if several != one_call else "–"
     thinking = "yes" if renderings["plain"]["supports_thinking"] else "–"
     cases = upstream_chat.cases().get(template, [])
     return f"| {template.removesuffix('.jinja')} | {tools} | {parallel} | {thinking} | {len(renderings)} | {len(cases) or '–'} |\n"

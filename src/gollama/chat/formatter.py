@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gollama import _native
 from gollama.chat._grammars import either, of_one_call, without_fence, without_preamble
-from gollama.chat._tool_prelude import TOOL_PRELUDE
+from gollama.chat._tool_prelude import TOOL_PRELUDES
 from gollama.chat.messages import Message, check_messages
 from gollama.chat.options import ChatOptions
 from gollama.chat.tools import Tool, check_tool_choice
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gollama.chat.schemas import Schema
 
 MOST_TEMPLATE_BYTES = 2**22
+PROBE = {"tools": [Tool("probe", "", {"type": "object"}).as_dict()], "tool_choice": "required"}
 
 logger = logging.getLogger("gollama")
 
@@ -122,13 +123,17 @@ class ChatFormatter:
         if "tools" not in request:
             return self._templates
         if self._tool_templates is None:
-            probe = {"tools": [Tool("probe", "", {"type": "object"}).as_dict()], "tool_choice": "required"}
-            if self._templates.render([{"role": "user", "content": "?"}], probe).format.grammar:
-                self._tool_templates = self._templates
-            else:
-                logger.info("the chat template of %s knows no tools; they are told of in the system message", self._model.path.name)
-                self._tool_templates = _native.ChatTemplatesHandle(self._model._handle, TOOL_PRELUDE + self._source)
+            self._tool_templates = self._templates if _knows_tools(self._templates) else self._told_of_tools()
         return self._tool_templates
+
+    def _told_of_tools(self) -> _native.ChatTemplatesHandle:
+        logger.info("the chat template of %s knows no tools; the first message tells of them", self._model.path.name)
+        for prelude in TOOL_PRELUDES:
+            templates = _native.ChatTemplatesHandle(self._model._handle, prelude + self._source)
+            if _knows_tools(templates):
+                return templates
+            templates.close()
+        raise ChatError("the template of this model knows no tools, and cannot be told of them")
 
     def _request(self, messages: list[dict[str, Any]], options: ChatOptions, schema: Schema | None) -> dict[str, Any]:
         """The request as gollama_chat_render takes it."""
@@ -230,6 +235,13 @@ class ChatFormatter:
             texts = sorted(filter(None, self._model.control_tokens.values()), key=len, reverse=True)
             self._control = re.compile("|".join(map(re.escape, texts)))
         return self._control
+
+
+def _knows_tools(templates: _native.ChatTemplatesHandle) -> bool:
+    try:
+        return bool(templates.render([{"role": "user", "content": "?"}], PROBE).format.grammar)
+    except ChatError:
+        return False
 
 
 def _texts(value: Any) -> Iterator[str]:
