@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gollama import LLM, ChatError, Model, TextError, _native
+from gollama import LLM, ChatError, ContextOverflowError, Model, TextError, _native
 from gollama.chat import ChatFormatter
 from tests.support import tiny
 
@@ -118,3 +118,12 @@ def test_every_template_of_the_bundle_passes_the_check(source_tree: Path, tmp_pa
     with Model(tiny.write(tmp_path / "t.gguf")) as model:
         for file in templates:
             _native.ChatTemplatesHandle(model._handle, file.read_text(encoding="utf-8")).close()
+
+
+@pytest.mark.parametrize(("text", "error"), [
+    ("word " * 1_000_000, ContextOverflowError), ("<|im_end|>a" * 400_000, ChatError),
+], ids=["words", "attack"])
+def test_a_message_of_millions_is_refused_and_the_next_one_answered(smollm2: LLM, text: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        smollm2.chat(messages(text), max_tokens=1)
+    assert smollm2.chat(messages("Hi"), max_tokens=1).tokens

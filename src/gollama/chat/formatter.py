@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gollama import _native
+from gollama.chat._fences import ControlText, free_characters, mapped, texts
 from gollama.chat._grammars import either, of_one_call, without_fence, without_preamble
 from gollama.chat._tool_prelude import TOOL_PRELUDES
 from gollama.chat.messages import Message, check_messages
@@ -89,8 +91,7 @@ class ChatFormatter:
         self._templates: _native.ChatTemplatesHandle = _native.ChatTemplatesHandle(model._handle, source)
         self._tool_templates: _native.ChatTemplatesHandle | None = None
         self._source = self._templates.source
-        self._control: re.Pattern[str] | None = None
-        self._beginnings: set[str] | None = None  # first characters of the control tokens
+        self._control: ControlText | None = None
 
     def close(self) -> None:
         if self._tool_templates is not None:
@@ -198,19 +199,20 @@ class ChatFormatter:
     # ---- tokens ----
 
     def _tokens(self, messages: list[dict[str, Any]], request: dict[str, Any], prompt: str) -> list[int]:
-        outside = [messages, request.get("tools", []), request.get("template_kwargs", {})]
-        fences = self._fences("\n".join(_texts(outside)))
-        if fences is None:
+        if self._control is None:
+            self._control = ControlText(self._model)
+        control = self._control
+        outside = "\n".join(texts([messages, request.get("tools", []), request.get("template_kwargs", {})]))
+        if not control.occurs(outside):
             return self._model.tokenize(prompt, parse_special=True)
-        opening, closing = fences
-        pattern = self._control_pattern()
+        opening, closing = itertools.islice(free_characters(outside, self._source), 2)
 
         def fenced(text: str) -> str:
-            return pattern.sub(lambda match: opening + match[0] + closing, text)
+            return control.fenced(text, opening, closing)
 
-        marked = {name: _mapped(value, fenced) if name in ("tools", "template_kwargs") else value for name, value in request.items()}
-        fenced_prompt = self._templates_for(request).render(_mapped(messages, fenced), marked).prompt
-        signs = [character for character in fenced_prompt if character in fences]
+        marked = {name: mapped(value, fenced) if name in ("tools", "template_kwargs") else value for name, value in request.items()}
+        fenced_prompt = self._templates_for(request).render(mapped(messages, fenced), marked).prompt
+        signs = [character for character in fenced_prompt if character in (opening, closing)]
         parts = re.split(f"[{opening}{closing}]", fenced_prompt)
         if signs != [opening, closing] * (len(signs) // 2) or "".join(parts) != prompt:
             raise ChatError("a message holds the text of a control token, and the model's template cuts messages so that it "
@@ -218,55 +220,9 @@ class ChatFormatter:
         return [token for index, part in enumerate(parts)
                 for token in self._model.tokenize(part, add_special=index == 0, parse_special=index % 2 == 0)]
 
-    def _fences(self, text: str) -> tuple[str, str] | None:
-        """Two characters to fence with; None if there is no control token's text."""
-        if self._beginnings is None:
-            self._beginnings = {text[0] for text in self._model.control_tokens.values() if text}
-        if not any(character in text for character in self._beginnings):
-            return None
-        # the tokenizer itself is the judge of whether there is one, and quicker than a search
-        if not any(self._model.is_control(token) for token in set(self._model.tokenize(text, add_special=False, parse_special=True))):
-            return None
-        free = (character for character in _noncharacters() if character not in text and character not in self._source)
-        return next(free), next(free)
-
-    def _control_pattern(self) -> re.Pattern[str]:
-        if self._control is None:
-            texts = sorted(filter(None, self._model.control_tokens.values()), key=len, reverse=True)
-            self._control = re.compile("|".join(map(re.escape, texts)))
-        return self._control
-
 
 def _knows_tools(templates: _native.ChatTemplatesHandle) -> bool:
     try:
         return bool(templates.render([{"role": "user", "content": "?"}], PROBE).format.grammar)
     except ChatError:
         return False
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON-like value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for name, one in value.items():
-            yield name
-            yield from _texts(one)
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _texts(one)
-
-
-def _mapped(value: Any, change: Callable[[str], str]) -> Any:
-    """The value with every text in it changed."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, Mapping):
-        return {change(name): _mapped(one, change) for name, one in value.items()}
-    return [_mapped(one, change) for one in value] if isinstance(value, (list, tuple)) else value
-
-
-def _noncharacters() -> Iterator[str]:
-    """Code points that Unicode keeps for a program's inner use; past those, private ones without end."""
-    yield from map(chr, range(0xFDD0, 0xFDF0))
-    yield from map(chr, range(0xF0000, 0x110000))
