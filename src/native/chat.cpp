@@ -2,6 +2,7 @@
 #include "guard.hpp"
 #include "template_load.hpp"
 #include "template_meter.hpp"
+#include "template_replay.hpp"
 
 #include "chat-auto-parser.h"  // common
 #include "chat.h"
@@ -41,10 +42,12 @@ bool is_special(const common_chat_templates & templates, bool tools) {
 }  // namespace
 
 struct gollama_chat_templates {
+    gollama::template_replay  replay;  // before the templates, which know it
     common_chat_templates_ptr templates;
     std::optional<bool>       special;  // by whether there are tools
     std::optional<bool>       special_tool_use;
     std::map<std::string, format_ptr> formats;  // by the request without its messages, and the generation prompt
+    std::map<std::string, std::string> generation_prompts;  // by the request without its messages, and the last one's role
     int32_t                   n_formats = 0;
     format_ptr                last;  // the last request's
     std::string               last_generation_prompt;
@@ -125,6 +128,37 @@ format_ptr new_format(gollama_chat_templates & self, common_chat_params && param
     return format;
 }
 
+bool ends_with(const std::string & text, const std::string & end) {
+    return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// The prompt without what tools and schemas ask of the answer.
+common_chat_params render_plain(gollama_chat_templates & self, const common_chat_templates_inputs & inputs, const std::string & options) {
+    common_chat_templates_inputs plain = inputs;
+    plain.force_pure_content           = true;
+    const auto &       last  = inputs.messages.back();
+    const std::string  key   = options + '\0' + last.role + (last.tool_calls.empty() ? "" : "+");
+    const auto         known = self.generation_prompts.find(key);
+    if (known != self.generation_prompts.end()) {
+        self.replay.begin(known->second);
+        try {
+            common_chat_params rendered = common_chat_templates_apply(self.templates.get(), plain);
+            self.replay.end();
+            if (!plain.add_generation_prompt || ends_with(rendered.prompt, known->second)) {
+                return rendered;
+            }
+        } catch (...) {
+            self.replay.end();
+            throw;
+        }
+    }
+    common_chat_params rendered = common_chat_templates_apply(self.templates.get(), plain);
+    if (!rendered.generation_prompt.empty()) {
+        self.generation_prompts[key] = rendered.generation_prompt;
+    }
+    return rendered;
+}
+
 // llama.cpp analyses most templates anew for every request, which takes longer than all the rest; what it finds does not
 // depend on the messages. So the format is kept, and of the next request with the same options only the prompt is made.
 std::string apply(gollama_chat_templates & self, const common_chat_templates_inputs & inputs, const std::string & options) {
@@ -136,10 +170,8 @@ std::string apply(gollama_chat_templates & self, const common_chat_templates_inp
     std::string plain_prompt;
     std::string key;
     if (!*special && inputs.use_jinja && inputs.continue_final_message == COMMON_CHAT_CONTINUATION_NONE) {
-        common_chat_templates_inputs plain = inputs;
-        plain.force_pure_content           = true;
-        common_chat_params rendered        = common_chat_templates_apply(templates, plain);
-        key                                = options + '\0' + rendered.generation_prompt;
+        common_chat_params rendered = render_plain(self, inputs, options);
+        key                         = options + '\0' + rendered.generation_prompt;
         const auto found                   = self.formats.find(key);
         if (found != self.formats.end() && found->second->same_prompt) {
             self.last                   = found->second;
@@ -158,6 +190,7 @@ std::string apply(gollama_chat_templates & self, const common_chat_templates_inp
     }
     if (self.formats.size() >= MOST_FORMATS) {
         self.formats.clear();
+        self.generation_prompts.clear();
     }
     self.last = self.formats[key] = new_format(self, std::move(full), !plain_prompt.empty() && plain_prompt == prompt);
     return prompt;
@@ -179,6 +212,10 @@ gollama_chat_templates * gollama_chat_templates_new(const llama_model * model, c
     return gollama::guarded(error, static_cast<gollama_chat_templates *>(nullptr), [&] {
         auto result       = std::make_unique<gollama_chat_templates>();
         result->templates = gollama::load_templates(model, source);
+        result->replay.take_part(result->templates->template_default->prog);
+        if (result->templates->template_tool_use) {
+            result->replay.take_part(result->templates->template_tool_use->prog);
+        }
         result->source    = common_chat_templates_source(result->templates.get());
         return result.release();
     });

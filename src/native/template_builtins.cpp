@@ -226,7 +226,14 @@ void check_in(template_meter & meter, const func_args & args) {
     }
 }
 
-void check_append(template_meter & meter, const func_args &) { meter.allocate(300); }
+void check_append(template_meter & meter, const func_args & args) {
+    meter.keep(args.get_pos(0));
+    for (const value & one : args.get_args()) {
+        if (is_container(one)) {
+            meter.keep(one);
+        }
+    }
+}
 
 void nothing(template_meter &, const func_args &) {}
 
@@ -275,7 +282,7 @@ struct guarded_builtin {
 
     void charge(template_meter & meter, const func_args & args) const {
         const auto & all = args.get_args();
-        meter.spend(500);
+        meter.spend(100);
         if (all.empty()) {
             return;
         }

@@ -8,15 +8,14 @@
 
 namespace gollama {
 
-// Ten times and more of what the templates of llama.cpp's models/templates need (tests/native/test_templates.py).
-// Nanoseconds are estimates, and the same everywhere; the clock is for what they miss.
-static const double TIME        = 5e9, TIME_PER_BYTE   = 2000;
-static const double SECONDS     = 10,  SECONDS_PER_BYTE = 4e-6;
-static const double MEMORY      = 512e6, MEMORY_PER_BYTE = 100;
+// The templates of llama.cpp's models/templates need a tenth or less, but for one that takes the square of the messages.
+// Nanoseconds are estimates, so that a limit is met at the same place anywhere; the clock is for what they miss.
+static const double TIME   = 2.5e9, TIME_PER_BYTE = 1000, TIME_PER_MESSAGES = 60e3;
+static const double MEMORY = 512e6, MEMORY_PER_BYTE = 50;
 // llama.cpp compares outputs for tiny inputs in ways that take the square of their length
-static const double OUTPUT      = 64e3, OUTPUT_PER_BYTE = 16;
-static const int    DEEPEST     = 200;  // values in each other: freed, printed and compared by recursion
-static const double LOOK_EVERY  = 1e6;
+static const double OUTPUT     = 20e3, OUTPUT_PER_BYTE = 8;
+static const int    DEEPEST    = 200;  // values in each other: freed, printed and compared by recursion
+static const double LOOK_EVERY = 1e5;
 
 static thread_local template_meter * armed = nullptr;
 
@@ -31,9 +30,9 @@ static double thread_seconds() {
 }
 
 template_meter::template_meter(size_t input, const std::string * source) :
-    time_limit(TIME + TIME_PER_BYTE * input), memory_limit(MEMORY + MEMORY_PER_BYTE * input),
-    clock_limit(thread_seconds() + SECONDS + SECONDS_PER_BYTE * input), stack_limit(lowest_stack_address()), source(source),
-    fallback(source), outer(armed) {
+    input(static_cast<double>(input)), started(thread_seconds()), time_limit(TIME + TIME_PER_BYTE * input),
+    memory_limit(MEMORY + MEMORY_PER_BYTE * input), stack_limit(lowest_stack_address()), source(source), fallback(source),
+    outer(armed) {
     armed = this;
 }
 
@@ -62,8 +61,10 @@ void template_meter::exceed(const char * what) {
 
 void template_meter::start_run(jinja::context & context) {
     release();  // the values of the run before: nothing refers to them any more
-    written      = 0;
-    output_limit = OUTPUT;
+    const double messages = item_count(context.get_val("messages"));
+    time_limit            = std::max(time_limit, TIME + TIME_PER_BYTE * input + TIME_PER_MESSAGES * messages * messages);
+    written               = 0;
+    output_limit          = OUTPUT + std::min<double>(source ? source->size() : 0, OUTPUT);
     for (const char * name : { "messages", "tools" }) {
         output_limit += OUTPUT_PER_BYTE * measure(context.get_val(name)).bytes;
     }
@@ -94,16 +95,34 @@ void template_meter::spend(double nanoseconds) {
 
 void template_meter::look_at_the_clock() {
     next_look = spent + LOOK_EVERY;
-    if (thread_seconds() > clock_limit) {
+    if (1e9 * (thread_seconds() - started) > 2 * time_limit) {
         exceed("computes for too long");
     }
 }
 
-void template_meter::allocate(double bytes) {
-    allocated += bytes;
-    spend(bytes / 4);
-    if (!(allocated <= memory_limit)) {
+void template_meter::use(double bytes) {
+    *used += bytes;
+    if (!(*used <= memory_limit)) {
         exceed("takes too much memory");
+    }
+    spend(bytes / 20);
+}
+
+void template_meter::allocate(double bytes) {
+    scratched += bytes;
+    use(bytes);
+}
+
+jinja::value template_meter::hold(const jinja::value & value, double bytes) {
+    use(bytes);
+    return jinja::value(value.get(), [value, bytes, used = used](void *) { *used -= bytes; });
+}
+
+void template_meter::keep(const jinja::value & value) {
+    if (kept.insert(value).second) {
+        const double bytes = 256 + 300.0 * value->val_arr.size() + 700.0 * value->val_obj.size();
+        kept_bytes += bytes;
+        use(bytes);
     }
 }
 
@@ -133,7 +152,7 @@ void template_meter::walk(const jinja::value & value, int depth, extent & total)
     if (depth > DEEPEST) {
         exceed("has values nested too deeply, or one that holds itself");
     }
-    spend(20);
+    spend(10);
     total.values++;
     total.depth = std::max(total.depth, depth);
     total.bytes += text_size(value->val_str);
@@ -149,12 +168,6 @@ void template_meter::walk(const jinja::value & value, int depth, extent & total)
     }
 }
 
-void template_meter::keep(const jinja::value & value) {
-    if (kept.insert(value).second) {
-        allocate(256 + 300.0 * value->val_arr.size() + 700.0 * value->val_obj.size());
-    }
-}
-
 // Every container is still held here while its own holdings go, so that none takes another along.
 void template_meter::release() {
     for (const auto & value : kept) {
@@ -167,6 +180,8 @@ void template_meter::release() {
         }
     }
     kept.clear();
+    *used -= kept_bytes + scratched;
+    kept_bytes = scratched = 0;
 }
 
 double text_size(const jinja::string & text) {
@@ -175,6 +190,10 @@ double text_size(const jinja::string & text) {
         size += part.val.size();
     }
     return size;
+}
+
+bool is_container(const jinja::value & value) {
+    return !value->is_numeric() && !value->is_none() && !value->is_undefined() && !jinja::is_val<jinja::value_string>(value);
 }
 
 size_t item_count(const jinja::value & value) { return value->val_arr.size() + value->val_obj.size(); }

@@ -4,6 +4,7 @@
 
 #include "jinja/runtime.h"  // common
 
+#include <memory>
 #include <string>
 #include <unordered_set>
 #include <utility>
@@ -32,28 +33,48 @@ class template_meter {
 
     static template_meter * current();
 
-    // Throws failure(GOLLAMA_INVALID_ARGUMENT) that says what was exceeded, where and in which line.
+    // Throws failure(GOLLAMA_INVALID_ARGUMENT) that says what was exceeded, and in which line.
     void rethrow_if_exceeded() const;
 
-    // A run of a whole program begins; its output is limited by what it is given.
+    // A run of a whole program begins. Its limits grow with what it is given, too.
     void start_run(jinja::context & context);
     void enter(const jinja::statement & node, const jinja::context & context, double nanoseconds);
     void spend(double nanoseconds);
+    // Memory that is in use until the innermost scratch ends.
     void allocate(double bytes);
+    // Memory that is in use until the last reference to what is returned, the same value, is gone.
+    jinja::value hold(const jinja::value & value, double bytes);
+    // Memory that is in use until the end of the run, with a container that is held on to until then: the containers of a
+    // run are freed one by one, so that no chain of them is freed by recursion.
+    void keep(const jinja::value & value);
+    // Text of the prompt.
     void write(double bytes);
     // Walks all that the value holds, and throws where that is too much or too deep.
     extent measure(const jinja::value & value);
-    // Holds on to a container until the end of the run, so that a chain of them is never freed by recursion.
-    void keep(const jinja::value & value);
+
+    class scratch {
+      public:
+        explicit scratch(template_meter & meter) : meter(meter), before(meter.scratched) {}
+        ~scratch() {
+            *meter.used -= meter.scratched - before;
+            meter.scratched = before;
+        }
+        scratch(const scratch &) = delete;
+
+      private:
+        template_meter & meter;
+        double           before;
+    };
 
   private:
     void              walk(const jinja::value & value, int depth, extent & total);
+    void              use(double bytes);
     void              look_at_the_clock();
     void              release();
     [[noreturn]] void exceed(const char * what);
 
-    double time_limit, memory_limit, clock_limit, output_limit = 0;
-    double spent = 0, allocated = 0, written = 0, next_look = 0;
+    double input, started, time_limit, memory_limit, output_limit = 0;
+    double spent = 0, scratched = 0, kept_bytes = 0, written = 0, next_look = 0;
     char * stack_limit;
 
     const jinja::statement * node = nullptr;  // the last one entered
@@ -62,11 +83,13 @@ class template_meter {
     template_meter *         outer;
     std::string              exceeded;
 
+    std::shared_ptr<double>          used = std::make_shared<double>(0);  // bytes of memory
     std::unordered_set<jinja::value> kept;
 };
 
 double text_size(const jinja::string & text);
 size_t item_count(const jinja::value & value);
+bool   is_container(const jinja::value & value);
 
 // Runs `body` under a meter; where that is exceeded, its failure is what is thrown.
 template <typename Body>

@@ -5,6 +5,7 @@
 #include "template_builtins.hpp"
 #include "template_meter.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <type_traits>
 
@@ -30,7 +31,9 @@ enum use : unsigned {
 
 // Nanoseconds, roughly. The engine copies its table of functions for each name that it looks up, and all variables for
 // each scope that it opens.
-const double STEP = 300, LOOK_UP = 2500, VARIABLE = 400, ITERATION = 5000;
+const double STEP = 150, LOOK_UP = 900, VARIABLE = 90, ITERATION = 3000;
+const int    MOST_VARIABLES = 1000;  // the templates of llama.cpp's models/templates set up to 100
+const double SMALL = 256;  // a text of no more bytes counts with the list that it is in
 
 struct cost {
     unsigned                      uses;
@@ -50,15 +53,21 @@ void charge_output(template_meter & meter, const value & result, bool prompt) {
     }
 }
 
-void charge_result(template_meter & meter, const value & result, const cost & cost) {
+// The result, which from now on may count as memory in use.
+value charge_result(template_meter & meter, value result, const cost & cost) {
     const bool   text = is_val<jinja::value_string>(result);
     const double size = text ? text_size(result->val_str) : 0;
-    meter.spend(size / 4 + 5.0 * item_count(result));  // whoever gets it copies it
-    if (!text && !result->is_numeric() && !result->is_none() && !result->is_undefined()) {
-        meter.keep(result);
-    }
-    if (cost.uses & MADE) {
-        meter.allocate(size);
+    meter.spend(size / 20 + 2.0 * item_count(result));  // whoever gets it copies it
+    if (!text && is_container(result)) {
+        const auto & items = result->val_arr;
+        const bool   flat  = !items.empty() && std::none_of(items.begin(), items.end(), is_container);
+        if (!flat) {
+            meter.keep(result);
+        } else if (cost.uses & MADE) {
+            result = meter.hold(result, 300.0 * items.size());
+        }
+    } else if (text && size > SMALL && cost.uses & MADE) {
+        result = meter.hold(result, size);
     }
     if (cost.uses & OUTPUT) {
         charge_output(meter, result, cost.uses & PROMPT);
@@ -71,6 +80,7 @@ void charge_result(template_meter & meter, const value & result, const cost & co
         const extent whole = meter.measure(result);
         meter.allocate(text ? 0 : whole.text());
     }
+    return result;
 }
 
 // An operand that is already known.
@@ -84,7 +94,7 @@ struct known : jinja::expression {
 void charge_operation(template_meter & meter, const std::string & sign, const value & left, const value & right) {
     const extent one = meter.measure(left), other = meter.measure(right);
     const bool   text = is_val<jinja::value_string>(left) || is_val<jinja::value_string>(right);
-    meter.spend(one.bytes + other.bytes);
+    meter.spend((one.bytes + other.bytes) / 10);
     if (sign == "*" && text) {
         const value & times = is_val<jinja::value_int>(right) ? right : left;
         meter.allocate((one.bytes + other.bytes) * std::max<double>(times->val_int, 0));
@@ -121,14 +131,16 @@ struct metered_node final : Node {
         if constexpr (std::is_same_v<Node, jinja::call_statement>) {
             meter->allocate(700 * *cost.variables);  // the caller's scope, which the macro may keep
         }
-        value result;
+        return charge_result(*meter, run(context, *meter), cost);
+    }
+
+    value run(context & context, template_meter & meter) {
+        const template_meter::scratch scratch(meter);
         if constexpr (std::is_same_v<Node, jinja::binary_expression>) {
-            result = compute(*this, context, *meter);
+            return compute(*this, context, meter);
         } else {
-            result = Node::execute_impl(context);
+            return Node::execute_impl(context);
         }
-        charge_result(*meter, result, cost);
-        return result;
     }
 };
 
@@ -151,6 +163,13 @@ class instrumentation {
     }
 
     void node(statement_ptr & slot, unsigned uses = PLAIN);
+
+    // Names may be chosen so that looking them up takes the square of their number.
+    void check() const {
+        if (*variables > MOST_VARIABLES) {
+            throw failure(GOLLAMA_INVALID_ARGUMENT, "the template sets more than " + std::to_string(MOST_VARIABLES) + " variables");
+        }
+    }
 
   private:
     // Replaces the node if it is of that class, after its parts.
@@ -211,7 +230,6 @@ class instrumentation {
         node(call.callee), body(call.args, PLAIN), arguments(it.caller_args), body(it.body);
         ++*variables;
     }
-    void parts(jinja::filter_statement & it) { call_arguments(it.filter), body(it.body); }
     void parts(jinja::member_expression & it) {
         node(it.object);
         if (auto * slice = jinja::cast_stmt<jinja::slice_expression>(it.property)) {
@@ -241,6 +259,19 @@ class instrumentation {
     void parts(jinja::ternary_expression & it) { node(it.condition), node(it.true_expr), node(it.false_expr); }
     void parts(jinja::keyword_argument_expression & it) { node(it.val); }
 
+    // A block that is filtered, as the filter of an if that is always true: the engine's own statement loses its filter where
+    // that throws.
+    static statement_ptr filtered(jinja::filter_statement & it) {
+        const auto at = it.pos;
+        auto       block  = std::make_unique<jinja::if_statement>(std::make_unique<jinja::integer_literal>(1), std::move(it.body),
+                                                                  jinja::statements());
+        block->test->pos  = at;
+        block->pos        = at;
+        auto result       = std::make_unique<jinja::filter_expression>(std::move(block), std::move(it.filter));
+        result->pos       = at;
+        return result;
+    }
+
     std::shared_ptr<double> variables = std::make_shared<double>(24);  // what llama.cpp sets
 };
 
@@ -249,18 +280,21 @@ void instrumentation::node(statement_ptr & slot, unsigned uses) {
     if (!slot) {
         return;
     }
+    if (auto * block = cast_stmt<filter_statement>(slot)) {
+        slot = filtered(*block);
+    }
     const auto *   member = cast_stmt<member_expression>(slot);
     const bool     cut    = member && is_stmt<slice_expression>(member->property);
     const unsigned made   = uses | MADE;
     const bool     done   =
         replace<identifier>(slot, uses, LOOK_UP) || replace<string_literal>(slot, made) ||
-        replace<member_expression>(slot, cut ? made : uses, LOOK_UP) || replace<binary_expression>(slot, uses) ||
+        replace<member_expression>(slot, cut ? made : uses, LOOK_UP) || replace<binary_expression>(slot, made) ||
         replace<if_statement>(slot, made) || replace<set_statement>(slot, uses) ||
         replace<filter_expression>(slot, made, LOOK_UP) || replace<test_expression>(slot, uses, LOOK_UP) ||
         replace<call_expression>(slot, made, LOOK_UP, 1) || replace<for_statement>(slot, made, LOOK_UP, 1) ||
         replace<macro_statement>(slot, uses) || replace<call_statement>(slot, made, LOOK_UP, 3) ||
-        replace<filter_statement>(slot, made, LOOK_UP) || replace<integer_literal>(slot, uses) ||
-        replace<float_literal>(slot, uses) || replace<array_literal>(slot, uses) || replace<tuple_literal>(slot, uses) ||
+        replace<integer_literal>(slot, uses) ||
+        replace<float_literal>(slot, uses) || replace<array_literal>(slot, made) || replace<tuple_literal>(slot, made) ||
         replace<object_literal>(slot, uses) || replace<unary_expression>(slot, uses) ||
         replace<select_expression>(slot, uses) || replace<ternary_expression>(slot, uses) ||
         replace<keyword_argument_expression>(slot, uses) || replace<comment_statement>(slot, uses) ||
@@ -276,7 +310,9 @@ void instrumentation::node(statement_ptr & slot, unsigned uses) {
 }  // namespace
 
 void instrument(jinja::program & program) {
-    instrumentation().body(program.body, OUTPUT | PROMPT);
+    instrumentation nodes;
+    nodes.body(program.body, OUTPUT | PROMPT);
+    nodes.check();
     auto start = std::make_unique<run_start>();
     start->pos = 0;
     program.body.insert(program.body.begin(), std::move(start));

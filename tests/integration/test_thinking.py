@@ -54,6 +54,17 @@ def test_without_thinking_all_is_text(thinker: LLM) -> None:
     assert reply.text and not reply.reasoning
 
 
+def test_a_schema_begins_behind_the_thinking(thinker: LLM) -> None:
+    schema = {"type": "object", "properties": {"blue": {"type": "boolean"}}, "required": ["blue"]}
+    reply = thinker.chat(ASK, schema=schema, thinking=6, temperature=0, max_tokens=60)
+    assert reply.reasoning and isinstance(reply.parsed["blue"], bool)
+
+
+def test_the_prompt_may_end_with_the_messages(smollm2: LLM) -> None:
+    with_it, without = (smollm2.render_chat(ASK, add_generation_prompt=wanted) for wanted in (True, False))
+    assert with_it.text == without.text + "<|im_start|>assistant\n"
+
+
 def test_reasoning_of_earlier_answers_is_rendered(thinker: LLM) -> None:
     said = {"role": "assistant", "content": "Yes.", "reasoning": "It is noon."}
     assert "<think>\nIt is noon.\n</think>" in thinker.render_chat([*ASK, said, *ASK]).text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from gollama import ChatError, _native
 from gollama.chat.replies import Parser, Reply, ReplyStream
 from tests.support import upstream_chat
 from tests.support.conversations import rendered
+from tests.support.long_answers import kind, lengthened
 from tests.support.upstream_chat import Case
 
 Message = dict[str, Any]
@@ -131,12 +131,28 @@ def test_the_size_of_the_pieces_changes_nothing(size: int) -> None:
             assert as_upstream_compares(message) == as_upstream_compares(without_beginning(case, parser, case.parsed))
 
 
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_space_at_the_ends_of_texts_changes_nothing_of_the_stream(template: str) -> None:
+    for case, parser in with_parsers(template):
+        for text in filter(None, (case.parsed["content"], case.parsed["reasoning_content"])):
+            answer = case.input.replace(text, f" \n{text}\n\n ")
+            if not case.partial and as_read(parser, answer) is not None:
+                message, reply = streamed(case, parser, answer)
+                assert message == message_of(reply)
+
+
+def as_read(parser: Parser, text: str) -> Message | None:
+    """None for what does not have the format."""
+    try:
+        return parser.parse(text, partial=False)
+    except ChatError:
+        return None
+
+
 # ---- long answers, which must not be read from their beginning for every piece ----
 
-LONG = 12000
-MOST_READ = 6000  # characters for one piece
-FILLERS = ("The lighthouse keeper climbed the stairs at six. ", "def f(x):\n    return {'a': [1, 2]}\n\n", "}] {[ , : ) ( <b> & ",
-           'say "hi" \\ and \\n, é 格 🙂 ', "3141592653")
+LENGTH = 12000  # of a word; with several, each has half
+MOST_READ = 8000  # characters for one piece
 
 
 class Counted:
@@ -151,48 +167,19 @@ class Counted:
         return self._parser.parse(text, partial=partial)
 
 
-def lengthened(case: Case, parser: Parser, filler: str) -> tuple[str, Message] | None:
-    """The answer with its longest word replaced by many characters, and what it means; None where that cannot be done."""
-    values = [case.expected["content"], case.expected["reasoning_content"]]
-    values += [text for call in case.expected["tool_calls"] for text in _strings(_json(call["arguments"]))]
-    words = sorted({word for value in values for word in re.findall(r"[^\W_]{3,}", value)}, key=len, reverse=True)
-    # markup is no place for it
-    found = next((found for word in words if len(found := list(re.finditer(rf"(?<![<|/=_]){word}(?![>|=_])", case.input))) == 1), None)
-    if found is None or case.partial:
-        return None
-    in_json = re.search(rf'"[^"\n]*{found[0][0]}[^"\n]*"', case.input) is not None
-    long = filler * (LONG // len(filler))
-    text = case.input[: found[0].start()] + (json.dumps(long, ensure_ascii=False)[1:-1] if in_json else long) + case.input[found[0].end():]
-    try:
-        whole = parser.parse(text, partial=False)
-    except ChatError:  # it does not have the format any more
-        return None
-    return (text, whole) if kind(whole) == kind(case.parsed) else None
-
-
-def kind(message: Message) -> tuple[bool, bool, int]:
-    return bool(message["content"]), bool(message["reasoning_content"]), len(message["tool_calls"])
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _strings(one)
-
-
+@pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_a_long_answer_streams_the_message_that_it_is_as_a_whole_and_no_piece_costs_more_than_another(template: str) -> None:
+def test_a_long_answer_streams_its_message_and_no_piece_costs_more_than_another(template: str, several: bool) -> None:
     seen: set[tuple[bool, bool, int]] = set()
     for number, (case, parser) in enumerate(with_parsers(template)):
-        found = None if kind(case.parsed) in seen else lengthened(case, parser, FILLERS[(number + len(template)) % len(FILLERS)])
-        if found is not None:
-            text, whole = found
+        words, length = (4, LENGTH // 2) if several else (1, LENGTH)
+        text = None if kind(case.parsed) in seen else lengthened(case, parser, length, words, number + len(template))
+        if text is not None:
             counted = Counted(parser)
             message, reply = streamed(case, counted, cut(text, 5))
             assert message == message_of(reply)
-            assert as_upstream_compares(message) == as_upstream_compares(without_beginning(case, parser, whole))
-            assert len(text) > 0.9 * LONG and counted.most < MOST_READ
+            expected = without_beginning(case, parser, parser.parse(text, partial=False))
+            assert as_upstream_compares(message) == as_upstream_compares(expected)
+            assert len(text) > 0.9 * length and counted.most < MOST_READ
             seen.add(kind(case.parsed))
     assert seen or len(upstream_chat.cases()[template]) == 1  # in which there may be no word

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gollama import ChatError, _native
-from tests.support import upstream_chat
+from tests.support import chat_formats, upstream_chat
 from tests.support.conversations import REQUESTS, rendered
 
 FORMAT_FIELDS = ("name", "grammar", "grammar_lazy", "preserved_tokens", "stops", "thinking_start", "thinking_ends", "supports_thinking")
@@ -48,3 +48,7 @@ def test_every_conversation_is_rendered_as_llama_cpp_does(template: str) -> None
         # again, the other way round: now everything may be remembered
         for conversation in reversed(REQUESTS):
             assert_rendered(handle, template, conversation)
+
+
+def test_the_table_of_formats_is_what_was_found() -> None:
+    assert chat_formats.PAGE.read_text(encoding="utf-8").endswith(chat_formats.table())

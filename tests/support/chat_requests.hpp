@@ -48,8 +48,8 @@ static common_json request_of(const common_chat_templates_inputs & inputs) {
     return request;
 }
 
-// What a request leaves out keeps the value that llama.cpp gives it; reasoning_format, whose default here is not ours, must be told.
-static common_chat_templates_inputs inputs_of(const common_json & request) {
+// What a request leaves out is as llama.cpp's server has it: parallel calls where the template knows them.
+static common_chat_templates_inputs inputs_of(const common_chat_templates * templates, const common_json & request) {
     common_chat_templates_inputs inputs;
     inputs.messages = common_chat_msgs_parse_oaicompat(request.at("messages"));
     if (request.contains("tools")) {
@@ -60,7 +60,8 @@ static common_chat_templates_inputs inputs_of(const common_json & request) {
     }
     inputs.grammar                = request.value("grammar", "");
     inputs.tool_choice            = common_chat_tool_choice_parse_oaicompat(request.value("tool_choice", "auto"));
-    inputs.parallel_tool_calls    = request.value("parallel_tool_calls", inputs.parallel_tool_calls);
+    const bool parallel           = common_chat_templates_get_caps(templates)["supports_parallel_tool_calls"];
+    inputs.parallel_tool_calls    = request.value("parallel_tool_calls", parallel);
     inputs.add_generation_prompt  = request.value("add_generation_prompt", inputs.add_generation_prompt);
     inputs.continue_final_message = common_chat_continuation_parse(request.value("continue_final_message", common_json(false)));
     inputs.enable_thinking        = request.value("enable_thinking", inputs.enable_thinking);

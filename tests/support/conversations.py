@@ -63,6 +63,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "tools, required": _request(QUESTION, tools=TOOLS, tool_choice="required"),
     "tools, none": _request(QUESTION, tools=TOOLS, tool_choice="none"),
     "tools, parallel": _request(QUESTION, tools=TOOLS, parallel_tool_calls=True),
+    "tools, one call": _request(QUESTION, tools=TOOLS, parallel_tool_calls=False),
     "untyped tool": _request(QUESTION, tools=[UNTYPED]),
     "tool result without tools": _request(QUESTION, CALL, RESULT),
     "schema": _request(QUESTION, json_schema=SCHEMA),

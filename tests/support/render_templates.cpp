@@ -33,7 +33,7 @@ static common_json rendering_of(const common_chat_params & rendered) {
 static common_json render(const common_chat_templates * templates, const common_json & request) {
     common_json result = common_json::object();
     try {
-        result["rendering"] = rendering_of(common_chat_templates_apply(templates, inputs_of(request)));
+        result["rendering"] = rendering_of(common_chat_templates_apply(templates, inputs_of(templates, request)));
     } catch (const std::exception & error) {
         result["error"] = error.what();
     }

@@ -70,7 +70,7 @@ class ChatTemplatesHandle(Handle):
 
     def _own(self, model: Any, source: Any, parent: ModelHandle | None) -> None:
         templates = self._lib.gollama_chat_templates_new(model, source, self._failures.error)
-        self._failures.check("the chat template does not parse", ChatError)
+        self._failures.check("the chat template cannot be used", ChatError)
         super().__init__("the chat templates", templates, self._lib.gollama_chat_templates_free, parent)
 
     @property

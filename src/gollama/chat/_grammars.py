@@ -23,6 +23,11 @@ def of_one_call(grammar: str) -> str:
     return re.sub(r"^(tool-calls ::= .*\))\+$", r"\1", grammar, flags=re.MULTILINE)
 
 
+def without_fence(grammar: str) -> str:
+    """The same without the ```json fence that llama.cpp allows around an answer by a schema, and that only its own parser takes off."""
+    return grammar.replace('"```json" space response-format space "```" | ', "")
+
+
 def either(first: str, second: str) -> str:
     """A GBNF for what one or the other allows."""
     return f"root ::= first-root | second-root\n{renamed(first, 'first-')}\n{renamed(second, 'second-')}"

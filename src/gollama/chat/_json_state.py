@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def safe_cut(text: str, margin: int) -> tuple[int, int] | None:
     """The longest part, `margin` characters away from both ends, behind which a reader is where it was before it.
@@ -27,27 +29,29 @@ def safe_cut(text: str, margin: int) -> tuple[int, int] | None:
 
 
 def _states(text: str) -> list[tuple[object, ...] | None]:
-    """For each character the state in front of it; None in the midst of an escape."""
+    """For each character where a reader is in front of it: inside a string, or behind a comma. None: anywhere else."""
     states: list[tuple[object, ...] | None] = []
-    containers: list[int] = []  # by where they begin, so that a container is never taken for another
-    in_string = False
+    containers: list[list[Any]] = [[-1, ""]]  # where each begins, so that it is never taken for another, and its last sign
+    in_string = behind_comma = False
     escape = 0  # characters left of one; -1: its first comes
-    last = ""  # in the container, outside of strings
     for index, character in enumerate(text):
-        states.append(None if escape else (containers[-1] if containers else -1, in_string, last))
+        begin, sign = containers[-1]
+        states.append(None if escape or not (in_string or behind_comma) else (begin, in_string, in_string and sign == ":"))
+        behind_comma = False
         if in_string:
             if escape:
                 escape = escape - 1 if escape > 0 else 4 if character == "u" else 0
             elif character == "\\":
                 escape = -1
             elif character == '"':
-                in_string, last = False, '"'
+                in_string = False
         elif character == '"':
             in_string = True
-        elif not character.isspace():
-            if character in "{[":
-                containers.append(index)
-            elif character in "}]" and containers:
-                containers.pop()
-            last = character
+        elif character in "{[":
+            containers.append([index, character])
+        elif character in "}]":
+            del containers[max(1, len(containers) - 1) :]
+        elif character in ",:":
+            containers[-1][1] = character
+            behind_comma = character == ","
     return states

@@ -1,10 +1,14 @@
 """Tools for templates that know none.
 
-Jinja to be put in front of such a template: it tells of the tools in the system message, and writes calls and their results as
-text. From there on llama.cpp finds the format by itself, as it does for templates that have one.
+Jinja to be put in front of such a template: it tells of the tools in the system message, or in front of the first one, and writes calls
+and their results as text. From there on llama.cpp finds the format by itself, as it does for templates that have one.
 """
 
-TOOL_PRELUDE = r"""
+_SYSTEM = "{%- set messages = [{'role': 'system', 'content': said.head}] + said.messages -%}"
+_USER = r"""{%- set messages = [{'role': said.messages[0].role, 'content': said.head ~ '\n\n' ~ said.messages[0].content}]
+    + said.messages[1:] -%}"""
+
+_PRELUDE = r"""
 {%- if tools -%}
 {%- set said = namespace(head='', messages=[], results='', content='') -%}
 {%- set said.head = 'You can call these functions:\n<tools>' -%}
@@ -39,6 +43,9 @@ TOOL_PRELUDE = r"""
 {%- if said.results -%}
 {%- set said.messages = said.messages + [{'role': 'user', 'content': said.results}] -%}
 {%- endif -%}
-{%- set messages = [{'role': 'system', 'content': said.head}] + said.messages -%}
+HEAD
 {%- endif -%}
 """.strip()
+
+# for templates that have a system message, and for those that refuse one
+TOOL_PRELUDES = _PRELUDE.replace("HEAD", _SYSTEM), _PRELUDE.replace("HEAD", _USER)

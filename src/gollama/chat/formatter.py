@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gollama import _native
-from gollama.chat._grammars import either, of_one_call, without_preamble
-from gollama.chat._tool_prelude import TOOL_PRELUDE
+from gollama.chat._grammars import either, of_one_call, without_fence, without_preamble
+from gollama.chat._tool_prelude import TOOL_PRELUDES
 from gollama.chat.messages import Message, check_messages
 from gollama.chat.options import ChatOptions
 from gollama.chat.tools import Tool, check_tool_choice
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gollama.chat.schemas import Schema
 
 MOST_TEMPLATE_BYTES = 2**22
+PROBE = {"tools": [Tool("probe", "", {"type": "object"}).as_dict()], "tool_choice": "required"}
 
 logger = logging.getLogger("gollama")
 
@@ -89,6 +90,7 @@ class ChatFormatter:
         self._tool_templates: _native.ChatTemplatesHandle | None = None
         self._source = self._templates.source
         self._control: re.Pattern[str] | None = None
+        self._beginnings: set[str] | None = None  # first characters of the control tokens
 
     def close(self) -> None:
         if self._tool_templates is not None:
@@ -121,17 +123,21 @@ class ChatFormatter:
         if "tools" not in request:
             return self._templates
         if self._tool_templates is None:
-            probe = {"tools": [Tool("probe", "", {"type": "object"}).as_dict()], "tool_choice": "required"}
-            if self._templates.render([{"role": "user", "content": "?"}], probe).format.grammar:
-                self._tool_templates = self._templates
-            else:
-                logger.info("the chat template of %s knows no tools; they are told of in the system message", self._model.path.name)
-                self._tool_templates = _native.ChatTemplatesHandle(self._model._handle, TOOL_PRELUDE + self._source)
+            self._tool_templates = self._templates if _knows_tools(self._templates) else self._told_of_tools()
         return self._tool_templates
+
+    def _told_of_tools(self) -> _native.ChatTemplatesHandle:
+        logger.info("the chat template of %s knows no tools; the first message tells of them", self._model.path.name)
+        for prelude in TOOL_PRELUDES:
+            templates = _native.ChatTemplatesHandle(self._model._handle, prelude + self._source)
+            if _knows_tools(templates):
+                return templates
+            templates.close()
+        raise ChatError("the template of this model knows no tools, and cannot be told of them")
 
     def _request(self, messages: list[dict[str, Any]], options: ChatOptions, schema: Schema | None) -> dict[str, Any]:
         """The request as gollama_chat_render takes it."""
-        request: dict[str, Any] = {"enable_thinking": options.thinking is not False}
+        request: dict[str, Any] = {"enable_thinking": options.thinking is not False, "add_generation_prompt": options.add_generation_prompt}
         if self._legacy:
             self._check_legacy(messages, options)
             request["use_jinja"] = False
@@ -182,7 +188,7 @@ class ChatFormatter:
             return calls._replace(prompt=templates.render(messages, request).prompt), grammar, False
         # either calls of tools, or an answer by the schema: llama.cpp knows a grammar for each, but not for both
         answer = templates.render(messages, {**request, "tool_choice": "none", "json_schema": schema})
-        return templates.render(messages, request), either(grammar, answer.format.grammar), False
+        return templates.render(messages, request), either(grammar, without_fence(answer.format.grammar)), False
 
     @staticmethod
     def _call_grammar(rendered: _native.Rendered, request: Mapping[str, Any]) -> str:
@@ -214,6 +220,10 @@ class ChatFormatter:
 
     def _fences(self, text: str) -> tuple[str, str] | None:
         """Two characters to fence with; None if there is no control token's text."""
+        if self._beginnings is None:
+            self._beginnings = {text[0] for text in self._model.control_tokens.values() if text}
+        if not any(character in text for character in self._beginnings):
+            return None
         # the tokenizer itself is the judge of whether there is one, and quicker than a search
         if not any(self._model.is_control(token) for token in set(self._model.tokenize(text, add_special=False, parse_special=True))):
             return None
@@ -225,6 +235,13 @@ class ChatFormatter:
             texts = sorted(filter(None, self._model.control_tokens.values()), key=len, reverse=True)
             self._control = re.compile("|".join(map(re.escape, texts)))
         return self._control
+
+
+def _knows_tools(templates: _native.ChatTemplatesHandle) -> bool:
+    try:
+        return bool(templates.render([{"role": "user", "content": "?"}], PROBE).format.grammar)
+    except ChatError:
+        return False
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -29,8 +29,9 @@ class ChatOptions:
     `schema`: the answer is JSON of this JSON schema, pydantic model, dataclass, TypedDict, enum or type; `response_format` says it
     in OpenAI's form. `choices`: the answer is one of these texts.
     `thinking`: False: none, where the template can say so; a number: at most so many tokens of it; None or True: as the model likes.
-    `template_kwargs`: further variables of the template. `continue_final_message`: the answer goes on where the last message, an
-    assistant's, ends; "content" or "reasoning" tells which part of it.
+    `template_kwargs`: further variables of the template. `add_generation_prompt`: the prompt ends with what opens an answer.
+    `continue_final_message`: the answer goes on where the last message, an assistant's, ends; "content" or "reasoning" tells which
+    part of it.
     """
 
     tools: Sequence[Any] | None = None
@@ -41,20 +42,22 @@ class ChatOptions:
     choices: Sequence[str] = ()
     thinking: bool | int | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    add_generation_prompt: bool = True
     continue_final_message: bool | str = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tools", check_tools(self.tools))
         check_tool_choice(self.tool_choice, self.checked_tools)
-        for name in ("schema", "response_format", "choices"):
-            if getattr(self, name) and sum(bool(getattr(self, other)) for other in ("schema", "response_format", "choices")) > 1:
-                raise OptionError("schema, response_format and choices exclude each other")
+        if (self.schema is not None) + (self.response_format is not None) + bool(self.choices) > 1:
+            raise OptionError("schema, response_format and choices exclude each other")
         if self.choices:
             object.__setattr__(self, "choices", _choices(self.choices))
             if self.tools:
                 raise OptionError("choices and tools exclude each other")
         if self.parallel_tool_calls is not None and not isinstance(self.parallel_tool_calls, bool):
             raise OptionError(f"parallel_tool_calls must be a bool or None, not {self.parallel_tool_calls!r}")
+        if not isinstance(self.add_generation_prompt, bool):
+            raise OptionError(f"add_generation_prompt must be a bool, not {self.add_generation_prompt!r}")
         _check_thinking(self.thinking)
         if not any(self.continue_final_message is one or (isinstance(one, str) and self.continue_final_message == one)
                    for one in CONTINUATIONS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from typing import Annotated, Any, Optional
 
@@ -12,7 +13,8 @@ from gollama import models
 from gollama._options import help_text
 from gollama.cli import output
 from gollama.cli.run import Session
-from gollama.errors import TextError
+from gollama.errors import SchemaError, TextError
+from gollama.model import existing_file
 from gollama.options import LoadOptions, SamplingParams
 
 app = typer.Typer(
@@ -59,6 +61,12 @@ def run(
         help="stop before this text; may be given several times", rich_help_panel="Sampling")] = None,
     ignore_eos: Annotated[Optional[bool], _sampling("ignore_eos", "--ignore-eos")] = None,  # noqa: UP045
     grammar: Annotated[Optional[str], _sampling("grammar")] = None,  # noqa: UP045
+    schema: Annotated[Optional[str], typer.Option(  # noqa: UP045
+        metavar="FILE", help="A JSON schema that the answer must follow.", rich_help_panel="Chat")] = None,
+    thinking: Annotated[Optional[bool], typer.Option(  # noqa: UP045
+        help="Whether to think first, for models that do; thoughts go to stderr.", show_default=False, rich_help_panel="Chat")] = None,
+    chat_template: Annotated[Optional[str], typer.Option(  # noqa: UP045
+        help="Jinja text, a file, or one of llama.cpp's names, in place of the model's own.", rich_help_panel="Chat")] = None,
     context_size: Annotated[Optional[int], _loading("context_size", "--context-size", "-c")] = None,  # noqa: UP045
     threads: Annotated[Optional[int], _loading("threads")] = None,  # noqa: UP045
     gpu_layers: Annotated[Optional[int], _loading("gpu_layers")] = None,  # noqa: UP045
@@ -77,7 +85,10 @@ def run(
         raise TextError("the prompt is empty")
     if prompt is None and (as_json or raw):
         raise typer.BadParameter("--json and --raw need a prompt")
-    with Session(model, loading, sampling, system=system, raw=raw, stats=stats) as session:
+    chat = {"thinking": thinking, "schema": None if schema is None else _read_schema(schema)}
+    if raw and any(value is not None for value in chat.values()):
+        raise typer.BadParameter("--raw has no chat, for --schema and --thinking to be about")
+    with Session(model, loading, sampling, system=system, chat=chat, raw=raw, stats=stats) as session:
         if prompt is None:
             session.chat()
         elif as_json:
@@ -90,6 +101,13 @@ def _given(values: dict[str, Any], record: type) -> dict[str, Any]:
     """The options of a record that were given on the command line."""
     names = [field.name for field in dataclasses.fields(record)]
     return {name: values[name] for name in names if values.get(name) not in (None, [])}
+
+
+def _read_schema(file: str) -> Any:
+    try:
+        return json.loads(existing_file(file).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise SchemaError(f"{file} is not JSON: {error}") from None
 
 
 @app.command()

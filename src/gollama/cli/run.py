@@ -13,7 +13,7 @@ from gollama import models
 from gollama.errors import GollamaError
 from gollama.llm import LLM
 from gollama.options import LoadOptions, SamplingParams
-from gollama.results import Chunk, Completion, Timings
+from gollama.results import ChatChunk, Chunk, Completion, Timings
 
 HELP = """\
 /clear   forget the conversation
@@ -26,8 +26,10 @@ Ctrl-C   stop the answer
 class Session:
     """A loaded model and the conversation with it."""
 
-    def __init__(self, model: str, loading: LoadOptions, sampling: SamplingParams, *, system: str | None, raw: bool, stats: bool) -> None:
+    def __init__(self, model: str, loading: LoadOptions, sampling: SamplingParams, *, system: str | None, chat: dict[str, Any],
+                 raw: bool, stats: bool) -> None:
         self._sampling = sampling
+        self._options = chat
         self._raw = raw
         self._stats = stats
         self._opening: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
@@ -53,10 +55,11 @@ class Session:
         if self._raw:
             completion = self._llm.generate(prompt, params=self._sampling)
         else:
-            completion = self._llm.chat([*self._messages, {"role": "user", "content": prompt}], params=self._sampling)
+            completion = self._llm.chat([*self._messages, {"role": "user", "content": prompt}], params=self._sampling, **self._options)
         timings = completion.timings
         return {
-            "text": completion.text, "tokens": completion.tokens, "finish_reason": completion.finish_reason,
+            "text": completion.text, "reasoning": getattr(completion, "reasoning", ""), "tokens": completion.tokens,
+            "finish_reason": completion.finish_reason,
             "usage": {**asdict(completion.usage), "total_tokens": completion.usage.total_tokens},
             "timings": {**asdict(timings), "time_to_first_token": timings.time_to_first_token,
                         "prompt_tokens_per_second": timings.prompt_tokens_per_second,
@@ -66,7 +69,7 @@ class Session:
     def _stream(self, prompt: str) -> Iterator[Chunk]:
         if self._raw:
             return self._llm.stream(prompt, params=self._sampling)
-        return self._llm.stream_chat([*self._messages, {"role": "user", "content": prompt}], params=self._sampling)
+        return self._llm.stream_chat([*self._messages, {"role": "user", "content": prompt}], params=self._sampling, **self._options)
 
     # ---- a chat ----
 
@@ -114,6 +117,9 @@ def _show(chunks: Iterator[Chunk], parts: list[str] | None = None) -> Timings | 
             text = chunk.text or text.rstrip("\n")
             if parts is not None:
                 parts.append(chunk.text)
+            if isinstance(chunk, ChatChunk) and chunk.reasoning:
+                sys.stderr.write(chunk.reasoning)
+                sys.stderr.flush()
             sys.stdout.write(chunk.text)
             sys.stdout.flush()
             timings = chunk.timings or timings
