@@ -151,8 +151,7 @@ def as_read(parser: Parser, text: str) -> Message | None:
 
 # ---- long answers, which must not be read from their beginning for every piece ----
 
-LENGTH = 12000  # of a word; with several, each has half
-MOST_READ = 8000  # characters for one piece
+MOST_READ = 7000  # characters for one piece
 
 
 class Counted:
@@ -167,19 +166,29 @@ class Counted:
         return self._parser.parse(text, partial=partial)
 
 
-@pytest.mark.parametrize("several", [False, True])
+def assert_streams_long(case: Case, parser: _native.ChatParser, answer: str) -> None:
+    counted = Counted(parser)
+    message, reply = streamed(case, counted, cut(answer, 5))
+    assert message == message_of(reply)
+    expected = without_beginning(case, parser, parser.parse(answer, partial=False))
+    assert as_upstream_compares(message) == as_upstream_compares(expected)
+    assert counted.most < MOST_READ
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_a_long_answer_streams_its_message_and_no_piece_costs_more_than_another(template: str, several: bool) -> None:
+def test_an_answer_with_one_long_text_streams_its_message_and_no_piece_costs_more_than_another(template: str) -> None:
     seen: set[tuple[bool, bool, int]] = set()
     for number, (case, parser) in enumerate(with_parsers(template)):
-        words, length = (4, LENGTH // 2) if several else (1, LENGTH)
-        text = None if kind(case.parsed) in seen else lengthened(case, parser, length, words, number + len(template))
-        if text is not None:
-            counted = Counted(parser)
-            message, reply = streamed(case, counted, cut(text, 5))
-            assert message == message_of(reply)
-            expected = without_beginning(case, parser, parser.parse(text, partial=False))
-            assert as_upstream_compares(message) == as_upstream_compares(expected)
-            assert len(text) > 0.9 * length and counted.most < MOST_READ
+        answer = None if kind(case.parsed) in seen else lengthened(case, parser, 8000, 1, number + len(template))
+        if answer is not None:
+            assert_streams_long(case, parser, answer)
             seen.add(kind(case.parsed))
     assert seen or len(upstream_chat.cases()[template]) == 1  # in which there may be no word
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_an_answer_whose_every_text_is_long_streams_its_message(template: str) -> None:
+    for number, (case, parser) in enumerate(with_parsers(template)):
+        answer = lengthened(case, parser, 3000, 5, number)
+        if answer is not None:
+            assert_streams_long(case, parser, answer)

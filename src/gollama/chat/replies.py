@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import string
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -196,23 +196,19 @@ class ReplyStream:
         """Take the middle of the text that grows out of the input, if the parser then says the same of all the rest."""
         fields = self._fields(message, ended=False)
         key = max(fields, key=lambda one: len(fields[one]))
-        field_text = fields[key]
-        verbatim = self._verbatim_cut(field_text)
-        cut = verbatim or self._blind_cut(field_text)
-        if cut is not None:
+        verbatim = self._verbatim_cut(fields[key])
+        for cut in [verbatim] if verbatim else self._blind_cuts(fields[key]):
             shorter = self._input[: cut[0]] + self._input[cut[1] :]
             without = self._parse(shorter, partial=True)
             left_out = None if without is None else self._left_out(fields, self._fields(without, ended=False), key,
-                                                                              any_part=verbatim is not None)
-            if left_out is not None and self._names(message) == self._names(without):
-                start, end = left_out
-                shown = self._shown[key]
-                if end <= len(shown.text):
-                    shown.text = shown.text[:start] + shown.text[end:]
-                    self._input = shorter
-                    self._limit = max(LONGEST_INPUT, len(shorter) + LONGEST_INPUT // 2)
-                    return
-        self._limit = 2 * len(self._input)  # so that what cannot be shortened is not tried for every piece
+                                                                   any_part=verbatim is not None)
+            shown = self._shown[key]
+            if left_out is not None and self._names(message) == self._names(without) and left_out[1] <= len(shown.text):
+                shown.text = shown.text[: left_out[0]] + shown.text[left_out[1] :]
+                self._input = shorter
+                break
+        # so that what cannot be shortened now is not tried for every piece
+        self._limit = max(LONGEST_INPUT, len(self._input) + LONGEST_INPUT // 2)
 
     @staticmethod
     def _names(message: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -229,11 +225,15 @@ class ReplyStream:
         start, end = part[0] + offset, part[1] + offset
         return (start, end) if start > 0 and self._input[start:end] == text[part[0] : part[1]] else None
 
-    def _blind_cut(self, text: str) -> tuple[int, int] | None:
-        """For a text that the parser writes otherwise than it reads it: a guess from the end, for a check to judge."""
+    def _blind_cuts(self, text: str) -> Iterator[tuple[int, int]]:
+        """For a text that the parser writes otherwise than it reads it: guesses from the end, for a check to judge. The longest first;
+        a short one lies in one argument, where there are several."""
         end = len(self._input) - MARGIN
-        start = end - (len(text) // 2 - 2 * MARGIN)
-        return (start, end) if 0 < start < end else None
+        length = len(text) // 2 - 2 * MARGIN
+        while length >= MARGIN:
+            if end > length:
+                yield end - length, end
+            length //= 2
 
     @staticmethod
     def _left_out(before: dict[Key, str], after: dict[Key, str], key: Key, *, any_part: bool) -> tuple[int, int] | None:
