@@ -74,7 +74,7 @@ void check_split(template_meter & meter, const func_args & args, bool moves) {
         parts = std::min(parts, *most);
     }
     meter.allocate(2.0 * text.size() + 400 * parts);
-    meter.spend(moves ? parts * text.size() / 20 : 0);  // the rest is moved to the front for each
+    meter.spend(moves ? parts * text.size() / 50 : 0);  // the rest is moved to the front for each
 }
 
 void check_replace(template_meter & meter, const func_args & args) {
@@ -83,7 +83,7 @@ void check_replace(template_meter & meter, const func_args & args) {
     const double times  = old.empty() ? text.size() + 1.0 : occurrences(text, old);
     const double length = text.size() + times * by.size();
     meter.allocate(2 * length);
-    meter.spend(old.empty() || old.size() == by.size() ? length : times * length / 20);  // the rest is moved for each
+    meter.spend(old.empty() || old.size() == by.size() ? length : times * length / 50);  // the rest is moved for each
 }
 
 void check_indent(template_meter & meter, const func_args & args) {
@@ -236,6 +236,7 @@ void check_append(template_meter & meter, const func_args & args) {
 }
 
 void nothing(template_meter &, const func_args &) {}
+void constant(template_meter &, const func_args &) {}  // whatever it is given
 
 const std::map<std::string, check> & checks() {
     static const std::map<std::string, check> all = {
@@ -247,11 +248,11 @@ const std::map<std::string, check> & checks() {
         { "strip", check_strip }, { "lstrip", check_strip }, { "append", check_append }, { "test_is_in", check_in },
         { "test_is_divisibleby", check_divisible },
         // they look at no more than the items themselves
-        { "length", nothing }, { "first", nothing }, { "last", nothing }, { "get", nothing }, { "list", nothing },
-        { "keys", nothing }, { "values", nothing }, { "pop", nothing }, { "default", nothing }, { "map", nothing },
+        { "length", constant }, { "first", constant }, { "last", constant }, { "get", constant }, { "list", nothing },
+        { "keys", nothing }, { "values", nothing }, { "pop", constant }, { "default", constant }, { "map", nothing },
         { "select", nothing }, { "selectattr", nothing }, { "reject", nothing }, { "rejectattr", nothing },
         { "reverse", nothing }, { "namespace", nothing }, { "startswith", nothing }, { "endswith", nothing },
-        { "count", nothing }, { "d", nothing },
+        { "count", constant }, { "d", constant },
     };
     return all;
 }
@@ -291,7 +292,9 @@ struct guarded_builtin {
         for (size_t index = 1; index < all.size(); index++) {
             arguments += 10 + meter.measure(all[index]).bytes;
         }
-        meter.spend(item_count(all[0]) * (20 + arguments));  // compared or looked up with each
+        if (it->before != constant && it->before != check_append) {
+            meter.spend(item_count(all[0]) * (20 + arguments));  // compared or looked up with each
+        }
     }
 };
 

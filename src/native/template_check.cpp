@@ -1,10 +1,12 @@
 #include "template_check.hpp"
 
 #include "guard.hpp"
+#include "stack.hpp"
 
 #include "jinja/parser.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <initializer_list>
 #include <vector>
 
@@ -12,11 +14,20 @@ using jinja::token;
 
 namespace gollama {
 
-// The templates of llama.cpp's models/templates reach 17,000, 600 and 10.
-static const size_t LONGEST         = 1 << 20;
-static const int    MOST_WORDS      = 4000;  // names and signs in one {{ }} or {% %}
-static const int    MOST_ELIFS      = 1000;
-static const int    DEEPEST_NESTING = 100;   // of brackets in one, and of blocks in each other
+// The templates of llama.cpp's models/templates reach 17,000, 600, 10 and 5.
+static const size_t LONGEST = 1 << 20;
+
+// What llama.cpp parses by recursion: how many at most, and how much stack each may take. A thread with a small stack
+// takes less.
+struct recursion {
+    const char * what;
+    size_t       most;
+    size_t       stack;
+};
+static const recursion WORDS    = { "a part with more words and signs", 4000, 350 };  // in one {{ }} or {% %}
+static const recursion ELIFS    = { "more elif", 1000, 1500 };                         // each is an if inside the one before
+static const recursion BRACKETS = { "brackets nested deeper", 100, 5000 };
+static const recursion BLOCKS   = { "blocks nested deeper", 100, 2500 };
 
 std::string line_and_column(const std::string & source, size_t position) {
     position           = std::min(position, source.size());
@@ -28,9 +39,11 @@ std::string line_and_column(const std::string & source, size_t position) {
 
 namespace {
 
-void limit(size_t value, size_t most, const char * what) {
+void limit(size_t value, const recursion & kind) {
+    char         here;
+    const size_t most = std::min<size_t>(kind.most, std::max<ptrdiff_t>(&here - lowest_stack_address(), 0) / kind.stack);
     if (value > most) {
-        throw failure(GOLLAMA_INVALID_ARGUMENT, std::string("the template has ") + what + std::to_string(most));
+        throw failure(GOLLAMA_INVALID_ARGUMENT, std::string("the template has ") + kind.what + " than " + std::to_string(most));
     }
 }
 
@@ -56,8 +69,8 @@ class blocks {
             }
         }
         elifs += name == "elif";
-        limit(elifs, MOST_ELIFS, "more elif than ");  // each is an if inside the one before
-        limit(open.size(), DEEPEST_NESTING, "blocks nested deeper than ");
+        limit(elifs, ELIFS);
+        limit(open.size(), BLOCKS);
     }
 
     std::vector<const token *> open;
@@ -84,8 +97,8 @@ blocks check_nesting(const std::vector<token> & words) {
         depth += any_of(word, { token::open_paren, token::open_square_bracket, token::open_curly_bracket });
         depth -= any_of(word, { token::close_paren, token::close_square_bracket, token::close_curly_bracket });
         depth = std::max(depth, 0);
-        limit(depth, DEEPEST_NESTING, "brackets nested deeper than ");
-        limit(index - opening, MOST_WORDS, "a part with more words and signs than ");
+        limit(depth, BRACKETS);
+        limit(index - opening, WORDS);
     }
     return found;
 }
