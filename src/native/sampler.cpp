@@ -41,9 +41,6 @@ static int nesting(const char * grammar) {
 // llama_grammar_parser::parse prints its error to stderr and keeps it from us, so its steps are taken here:
 // parse_rule throws, and a grammar without a root is told before the sampler asks for it.
 static void check_grammar(const llama_vocab * vocab, const char * grammar) {
-    if (!*grammar) {
-        return;
-    }
     if (nesting(grammar) > DEEPEST_NESTING) {
         throw failure(GOLLAMA_INVALID_ARGUMENT, "the grammar's parentheses are nested deeper than " + std::to_string(DEEPEST_NESTING));
     }
@@ -125,7 +122,9 @@ static common_params_sampling to_common(const llama_vocab * vocab, const gollama
     }
     if (in.chat) {
         take_chat(vocab, common_json::parse(in.chat), out);
-        check_grammar(vocab, common_grammar_value(out.grammar).c_str());
+        if (!out.grammar.empty()) {
+            check_grammar(vocab, common_grammar_value(out.grammar).c_str());
+        }
     }
     return out;
 }

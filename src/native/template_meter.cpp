@@ -10,11 +10,12 @@ namespace gollama {
 
 // The templates of llama.cpp's models/templates need a tenth or less, but for one that takes the square of the messages.
 // Nanoseconds are estimates, so that a limit is met at the same place anywhere; the clock is for what they miss.
-static const double TIME   = 2.5e9, TIME_PER_BYTE = 1000, TIME_PER_MESSAGES = 60e3;
+static const double TIME   = 1.5e9, TIME_PER_BYTE = 1000, TIME_PER_MESSAGES = 60e3;
 static const double MEMORY = 512e6, MEMORY_PER_BYTE = 50;
 // llama.cpp compares outputs for tiny inputs in ways that take the square of their length
 static const double OUTPUT     = 20e3, OUTPUT_PER_BYTE = 8;
 static const int    DEEPEST    = 200;  // values in each other: freed, printed and compared by recursion
+static const double CLOCK      = 3;    // how much slower than estimated a machine may be
 static const double LOOK_EVERY = 1e5;
 
 static thread_local template_meter * armed = nullptr;
@@ -95,7 +96,7 @@ void template_meter::spend(double nanoseconds) {
 
 void template_meter::look_at_the_clock() {
     next_look = spent + LOOK_EVERY;
-    if (1e9 * (thread_seconds() - started) > 2 * time_limit) {
+    if (1e9 * (thread_seconds() - started) > CLOCK * time_limit) {
         exceed("computes for too long");
     }
 }

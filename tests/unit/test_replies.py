@@ -112,7 +112,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size
 
 
 @given(value=st.lists(JSON, min_size=3) | st.dictionaries(st.text(max_size=5), JSON, min_size=3), ascii_only=st.booleans(), data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_is_left_out_leaves_json_behind(value: Any, ascii_only: bool, data: st.DataObject) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
     known = data.draw(st.integers(0, len(text)))
