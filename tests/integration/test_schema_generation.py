@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 from typing import Any
 
 import jsonschema
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from gollama import LLM, Completion, Schema, SchemaError
+from gollama import LLM, Completion, Model, Schema, SchemaError, models
+from gollama.chat.formatter import ChatFormatter
+from gollama.chat.options import ChatOptions
+from tests.support.gbnf import Grammar, Reference
 from tests.support.schemas import schemas
 from tests.unit.test_schemas import TYPES
 
 PROMPT = "A JSON document about a small town, its people and its weather:\n\n"
+
+
+OPEN = {"type": "object", "properties": {"a": {"type": "integer"}, "n": {"type": "number"}}, "additionalProperties": {"type": "string"}}
+
+
+@pytest.mark.parametrize("asked", [{"schema": OPEN}, {"tools": [{"type": "function", "function": {"name": "t", "parameters": OPEN}}],
+                                                      "tool_choice": "required"}], ids=["schema", "tool"])
+def test_the_grammar_of_a_chat_admits_valid_json_only(asked: dict[str, Any]) -> None:
+    with Model(models.fetch("smollm2")) as model:
+        grammar = Grammar(ChatFormatter(model).format([{"role": "user", "content": "?"}], ChatOptions(**asked)).grammar)
+    grammar.rules["root"] = Reference(next(name for name in grammar.rules if name.endswith("-schema")))
+    for text, valid in ({'{"b":"x"}': True, '{"n":1e9}': True, r'{"\":"x"}': False, '{"n":1e999}': False, r'{"b":"\ud800"}': False,
+                         r'{"\u0061":"x"}': False}).items():
+        assert grammar.accepts(text) == valid
+    for number in range(50):
+        jsonschema.validate(json.loads(grammar.generate(Random(number))), OPEN)
 
 
 def random_schemas(count: int) -> list[Any]:

@@ -15,6 +15,7 @@ from gollama import _native
 from gollama.chat._fences import ControlText, free_characters, mapped, texts
 from gollama.chat._grammars import either, of_one_call, without_fence, without_preamble
 from gollama.chat._tool_prelude import TOOL_PRELUDES
+from gollama.chat.json_schema.grammar import mended
 from gollama.chat.messages import Message, check_messages
 from gollama.chat.options import ChatOptions
 from gollama.chat.tools import Tool, check_tool_choice
@@ -114,8 +115,9 @@ class ChatFormatter:
         if options.thinking_budget >= 0 and not found.thinking_ends:
             raise ChatError("thinking is a number of tokens, and the template of this model has no thinking to limit")
         tokens = self._tokens(checked, request, rendered.prompt)
-        return ChatPrompt(rendered.prompt, tokens, rendered.generation_prompt, grammar, lazy, found.grammar_triggers if lazy else (),
-                          found.stops + self._stops, found.preserved_tokens, found, rendered.parser, options, schema)
+        return ChatPrompt(rendered.prompt, tokens, rendered.generation_prompt, mended(grammar), lazy,
+                          found.grammar_triggers if lazy else (), found.stops + self._stops,
+                          found.preserved_tokens, found, rendered.parser, options, schema)
 
     # ---- rendering ----
 

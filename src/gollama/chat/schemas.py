@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gollama.chat.json_schema import grammar_text, rewrite
 from gollama.chat.json_schema.document import canonical
+from gollama.chat.json_schema.grammar import grammar_text
 from gollama.chat.json_schema.reading import Reader, json_reader, read_json, type_schema
+from gollama.chat.json_schema.rewrite import rewrite
 from gollama.errors import SchemaError
 
 RESPONSE_FORMATS = {"text": (), "json_object": ("schema",), "json_schema": ("json_schema",)}

@@ -7,8 +7,3 @@ keyword has none. What the rewritten schema admits, the original admits too; it 
 `document` the schema's places and references, `facts` what several places demand together, `rewrite` the new schema,
 `objects`, `arrays`, `numbers`, `strings` (with `patterns` and `formats`) one type each, `exclusive` oneOf, `grammar` the grammar.
 """
-
-from gollama.chat.json_schema.grammar import grammar_text, mended
-from gollama.chat.json_schema.rewrite import rewrite
-
-__all__ = ["grammar_text", "mended", "rewrite"]

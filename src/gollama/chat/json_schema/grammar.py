@@ -1,4 +1,4 @@
-"""A rewritten schema to a grammar, by llama.cpp's converter, three of whose rules admit what is not valid."""
+"""A rewritten schema to a grammar, by llama.cpp's converter, some of whose rules admit what is not valid."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ EXPONENT = "([eE] [-+]? integral-part)?", "([eE] [-+]? [0-9]{1,2})?"
 # names beside the listed ones: what tells them apart may be the backslash of an escape, or a line's end
 OTHER_NAMES = '::= ["] ( '
 OTHER_CHARACTER = '[^"', r'[^"\\\x7F\x00-\x1F'
+# the numbers and strings of tool calls with any JSON: also an escaped space, and line ends as they are
+FREE_EXPONENT = "[+-]? [0-9]+)?", "[+-]? [0-9]{1,2})?"
+FREE_ESCAPES = r'["\\/ bfnrt]', r'["\\/bfnrt]'
+FREE_CHARACTER = r'[^"\\]', r'[^"\\\x7F\x00-\x1F]'
 
 
 @functools.lru_cache(maxsize=256)
@@ -29,6 +33,8 @@ def mended(grammar: str) -> str:
 def _mended_line(line: str) -> str:
     if line.startswith("char ::= "):
         return line.replace(*ESCAPES)
-    if line.startswith("number ::= "):
-        return line.replace(*EXPONENT)
+    if line.startswith("json-string ::= "):
+        return line.replace(*ESCAPES).replace(*FREE_ESCAPES).replace(*FREE_CHARACTER)
+    if line.startswith(("number ::= ", "json-number ::= ")):
+        return line.replace(*EXPONENT).replace(*FREE_EXPONENT)
     return line.replace(*OTHER_CHARACTER) if OTHER_NAMES in line else line
