@@ -14,7 +14,6 @@ import pytest
 
 from gollama import ChatError, GollamaError, Model, _native
 from tests.support import template_attacks, tiny
-from tools import compile as compiling
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = Path(_native.__file__).resolve().parents[1] / "lib"

@@ -16,7 +16,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # top to bottom; a module imports from its own layer or one below
 LAYERS = (
-    ("__main__",), ("cli",), ("__init__", "lowlevel"), ("aio",), ("llm",), ("conversation",), ("intake", "tool_loop", "states", "scoring"), ("jobs",),
+    ("__main__",), ("cli",), ("__init__", "lowlevel"), ("aio",), ("llm",), ("conversation",),
+    ("intake", "tool_loop", "states", "scoring"), ("jobs",),
     ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("models", "version"),
     ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options",), ("errors",),
 )

@@ -94,7 +94,7 @@ def test_equal_options_are_equal_records(top_k: int, top_p: float, temperature: 
 
 
 def test_every_option_has_a_help_text() -> None:
-    own = {"stop", "logit_bias", "dry_sequence_breakers", "grammar_triggers"}
+    own = {"stop", "logit_bias", "dry_sequence_breakers", "grammar_triggers", "chat_template"}
     for kind in (LoadOptions, SamplingParams):
         assert not [field.name for field in dataclasses.fields(kind) if field.name not in own and not field.metadata.get("help")]
 

@@ -251,7 +251,8 @@ def test_a_schema_may_have_so_much_and_no_more() -> None:
         Schema.of({"properties": {"_" * 501: {}}})
 
 
-@pytest.mark.parametrize("value", [{"a": {1}}, {"a": float("nan")}, {"a": "\ud800"}, {"a": object()}], ids=["set", "nan", "surrogate", "object"])
+@pytest.mark.parametrize("value", [{"a": {1}}, {"a": float("nan")}, {"a": "\ud800"}, {"a": object()}],
+                         ids=["set", "nan", "surrogate", "object"])
 def test_what_is_not_json_is_no_schema(value: Any) -> None:
     with pytest.raises(SchemaError, match="schema: is not JSON"):
         Schema.of(value)
