@@ -153,8 +153,10 @@ ANALYSIS = {
     "long marks": ("{% for m in messages %}<" + "a" * 3000 + ">{{ m.reasoning_content }}</" + "a" * 3000 + ">{{ m.content }}"
                    "{% endfor %}", ENDS),
     "tools": ("{{ tools|tojson if tools }}{% for m in messages %}{{ m.content }}{% if m.tool_calls %}{{ '[' * 15000 }}"
-              "{% for c in m.tool_calls %}{{ c.function.name }}{% for k, v in c.function.arguments|items %}<p={{ k }}>{{ v }}</p>"
-              "{% endfor %}{% endfor %}{% endif %}{% endfor %}", ENDS),
+              "{% for c in m.tool_calls %}{{ c.function.name }}{% for k, v in c.function.arguments|items %}"
+              "<p={{ k }}>{{ v }}</p>{% endfor %}"
+              "{% endfor %}{% endif %}"
+              "{% endfor %}", ENDS),
     "deep JSON": ("{{ tools|tojson if tools }}{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ '{\"a\":' * 2000 }}"
                   "{{ c.function|tojson }}{{ '}' * 2000 }}{% endfor %}{% endfor %}", ENDS),
 }
