@@ -157,6 +157,7 @@ def real_templates(source_tree: Path) -> list[Path]:
 SQUARE = "google-gemma-4-31B-it.jinja"  # looks at all earlier messages for each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("messages", [
     [{"role": "user", "content": "All work and no play makes Jack a dull boy.\n" * 120_000}],
     [{"role": ("user", "assistant")[index % 2], "content": f"Message {index}\n" * 400} for index in range(1001)],
