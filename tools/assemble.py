@@ -32,7 +32,7 @@ def headers() -> None:
 def package(root: Path, folder: Path) -> None:
     """Fill `folder`/lib, `folder`/licenses and `folder`/_build.json."""
     pinned = pins.load()
-    target = pinned.core_wheel(*pins.this_platform()).native
+    target = pinned.core_wheel(*pins.this_platform()).prebuilt
     libraries, source = natives.fetch(target)
     build_ffi.header_folder(source)
 

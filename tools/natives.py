@@ -209,7 +209,7 @@ def _check_out(bundle: Path, folder: Path) -> Path:
 
 
 def main(arguments: list[str]) -> None:
-    target = pins.load().core_wheel(*pins.this_platform()).native
+    target = pins.load().core_wheel(*pins.this_platform()).prebuilt
     folders = dict(zip((target, "source"), fetch(target), strict=True))
     for name, folder in folders.items():
         if arguments:

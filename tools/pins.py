@@ -74,6 +74,13 @@ class Wheel:
         return self.distribution == CORE
 
     @property
+    def prebuilt(self) -> str:
+        """The row's native package; PinsError where there is none."""
+        if self.native is None:
+            raise PinsError(f"there are no prebuilt libraries for {self.name}: build from source, with GOLLAMA_NATIVE=source")
+        return self.native
+
+    @property
     def name(self) -> str:
         """A word for it, unlike that of any other row."""
         return f"{self.distribution}-{self.tag}"
