@@ -74,6 +74,8 @@ def _manifest(target: str, lib: Path) -> dict[str, Any]:
     """What the package was built from; the loader reads it instead of searching."""
     pinned = pins.load()
     files = sorted(file.name for file in lib.iterdir())
+    system, machine = pins.this_platform()
+    backends = [wheel for wheel in pinned.wheels if not wheel.core and (wheel.system, wheel.machine) == (system, machine)]
     return {
         "llama_cpp": {"release": pinned.release, "commit": pinned.commit},
         "target": target,
@@ -81,6 +83,7 @@ def _manifest(target: str, lib: Path) -> dict[str, Any]:
         "packages": {package.spec: package.sha512 for package in (pinned.natives[target], pinned.source)},
         "load_order": load_order(),
         "cpu_variants": [name for name in files if "ggml-cpu" in name],
+        "wheels": [{"distribution": wheel.distribution, "backend": wheel.backend} for wheel in backends],
         "modules": {"rpc": "libggml-rpc.so"},
         "libraries": {name: hashlib.sha256((lib / name).read_bytes()).hexdigest() for name in files},
     }

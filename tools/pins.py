@@ -101,7 +101,8 @@ class Pins:
             if (wheel.system, wheel.machine, wheel.libc) == (system, machine, libc):
                 return wheel
         known = ", ".join(f"{wheel.system} {wheel.machine}{' (musl)' * (wheel.libc == 'musl')}" for wheel in cores)
-        raise PinsError(f"there are no native libraries for {system} {machine}{' (musl)' * (libc == 'musl')}; the platforms with some are: {known}")
+        asked = f"{system} {machine}{' (musl)' * (libc == 'musl')}"
+        raise PinsError(f"there are no native libraries for {asked}; the platforms with some are: {known}")
 
     def matrix(self) -> list[dict[str, Any]]:
         """A job for each wheel, as GitHub's `strategy.matrix.include` takes it."""
@@ -118,8 +119,9 @@ def _package(target: str, row: dict[str, Any], content: str) -> Package:
 def _wheel(row: dict[str, Any], natives: dict[str, Package]) -> Wheel:
     """A row, checked: it has what its provider needs, and its tags are tags."""
     where = f"{FILE.name}: the [[wheel]] row {row.get('distribution')} for {row.get('system')} {row.get('machine')}"
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
     try:
-        wheel = Wheel(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
+        wheel = Wheel(**values)
     except TypeError as error:
         raise PinsError(f"{where} is wrong: {error}") from None
     for field in fields(Wheel):

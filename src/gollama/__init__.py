@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gollama.backends import Device, devices
 from gollama.chat import AssistantMessage, ChatOptions, ChatPrompt, SystemMessage, TextPart, Tool, ToolMessage, UserMessage
 from gollama.context import Context
 from gollama.conversation import Conversation
 from gollama.embedding import Embedder
 from gollama.engine import EngineStats
 from gollama.errors import (
+    BackendError,
     BrokenError,
     BusyError,
     CancelledError,
@@ -65,6 +67,7 @@ __all__ = [
     "AssistantMessage",
     "AsyncLLM",
     "AsyncStream",
+    "BackendError",
     "BrokenError",
     "BusyError",
     "CancelledError",
@@ -79,6 +82,7 @@ __all__ = [
     "Context",
     "ContextOverflowError",
     "Conversation",
+    "Device",
     "DownloadError",
     "Embedder",
     "EngineStats",
@@ -117,6 +121,7 @@ __all__ = [
     "UserMessage",
     "VersionInfo",
     "__version__",
+    "devices",
     "version_info",
 ]
 

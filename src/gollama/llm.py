@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from gollama import _native, models, scoring, states
 from gollama._options import record
+from gollama.backends import Device, cpu
 from gollama.chat import ChatPrompt, Message, split_options
 from gollama.chat.answers import answered
 from gollama.chat.choosing import SCORING, candidates, choose
@@ -73,6 +74,12 @@ class LLM:
     @property
     def closed(self) -> bool:
         return self.model.closed
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """What it computes on, the CPU last, with the memory that was free before loading. The CPU's `note` tells why no GPU is used."""
+        placement = self.model.placement
+        return (*placement.devices, cpu("; ".join(placement.notes)))
 
     @property
     def context_size(self) -> int:

@@ -27,6 +27,17 @@ class ContextFields(ComputeFields):
     outputs: int  # most rows of a step whose logits are wanted
 
 
+def sized_params(lib: Any, fields: ContextFields) -> Any:
+    """llama_context_params of these fields; a `context_size` of 0 is llama.cpp's own."""
+    params = context_params(lib, fields)
+    params.n_ctx = fields["context_size"] * fields["sequences"]
+    params.n_batch = fields["batch_size"]
+    params.n_ubatch = fields["micro_batch_size"]
+    params.n_seq_max = fields["sequences"]
+    params.n_outputs_max = max(fields["outputs"], fields["sequences"])
+    return params
+
+
 class Sampled(NamedTuple):
     token: int
     data: bytes  # the token's text; need not be whole characters
@@ -76,12 +87,7 @@ class ContextHandle(Handle):
         loaded = library()
         ffi, lib = loaded.ffi, loaded.lib
         log.follow_level(lib)
-        params = context_params(lib, fields)
-        params.n_ctx = fields["context_size"] * fields["sequences"]
-        params.n_batch = fields["batch_size"]
-        params.n_ubatch = fields["micro_batch_size"]
-        params.n_seq_max = fields["sequences"]
-        params.n_outputs_max = max(fields["outputs"], fields["sequences"])
+        params = sized_params(lib, fields)
         failures = Failures(loaded)
         with model.use() as pointer:
             context = lib.gollama_context_new(pointer, params, failures.error)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gollama import _native
-from gollama.context import Context, compute_fields
+from gollama.backends.placement import compute_fields
+from gollama.context import Context
 from gollama.engine.request import Sampler
 
 if TYPE_CHECKING:
