@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gollama import _native
 from gollama._resource import Resource
+from gollama.backends.estimating import DeviceMemory, memory_rows
 from gollama.backends.placement import DEFAULT_CONTEXT_SIZE, context_fields
 from gollama.errors import ContextOverflowError, OptionError
 from gollama.model import Model
@@ -98,6 +99,10 @@ class Context(Resource):
         view = numpy.frombuffer(buffer, numpy.float32)
         view.flags.writeable = False
         return view
+
+    def memory(self) -> tuple[DeviceMemory, ...]:
+        """What it and its model take of each device's memory, the host's row last."""
+        return memory_rows(self._handle.memory())
 
     def truncate(self, n_tokens: int) -> bool:
         """Forget all but the first n tokens; False, and nothing forgotten, where this model's memory cannot."""

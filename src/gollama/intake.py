@@ -11,6 +11,7 @@ from typing import Any
 
 from gollama import _native, models
 from gollama._memory import available_memory
+from gollama.backends import DeviceMemory
 from gollama.chat import ChatFormatter, ChatOptions, ChatPrompt, Message
 from gollama.engine import ContextDevice, Engine, Prefixes, Request, sampler_handle
 from gollama.errors import ClosedError, ContextOverflowError, NativeError, OptionError, TextError
@@ -61,6 +62,11 @@ class Intake:
     def engine(self) -> Engine:
         """NativeError for a model that does not continue text."""
         return self._generative()[0]
+
+    def memory(self) -> tuple[DeviceMemory, ...]:
+        """Of the context as it is between two steps."""
+        engine, device = self._generative()
+        return engine.call(lambda _: device.context.memory())
 
     @property
     def context_size(self) -> int:

@@ -18,8 +18,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("__main__",), ("cli",), ("__init__", "lowlevel"), ("aio",), ("llm",), ("conversation",),
     ("intake", "tool_loop", "states", "scoring"), ("jobs",),
-    ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("models", "version"),
-    ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options",), ("errors",),
+    ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("models", "version", "backends"),
+    ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options", "_cache"), ("errors",),
 )
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 

@@ -4,18 +4,17 @@
 """
 
 from gollama._native.chat import ChatFormat, ChatParser, ChatTemplatesHandle, Rendered, builtin_templates
-from gollama._native.context import ContextFields, ContextHandle, Sampled, State, Step
+from gollama._native.context import HOST, ContextFields, ContextHandle, MemoryRow, Sampled, State, Step
 from gollama._native.devices import (
-    HOST,
     DeviceFacts,
     Fitted,
-    MemoryRow,
     devices,
     estimate,
     fit,
     init_numa,
     load_backend,
     open_device,
+    preload,
 )
 from gollama._native.embedding import EmbedderFields, EmbedderHandle, Piece
 from gollama._native.handles import Handle
@@ -63,6 +62,7 @@ __all__ = [
     "library",
     "load_backend",
     "open_device",
+    "preload",
     "sampling_defaults",
     "schema_grammar",
     "utf8",

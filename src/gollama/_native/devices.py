@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gollama._native import log
-from gollama._native.context import ContextFields, sized_params
+from gollama._native.context import ContextFields, MemoryRow, memory_room, memory_rows, sized_params
 from gollama._native.failures import Failures
 from gollama._native.library import Library, library
 from gollama._native.parameters import LoadFields, ModelParams
 from gollama._native.text import c_text, path_bytes
 from gollama.errors import BackendError, NativeError
 
-HOST = "host"  # the name of its row
+_kept: list[object] = []  # what must stay loaded as long as the process
 
 
 class DeviceFacts(NamedTuple):
@@ -31,17 +32,6 @@ class DeviceFacts(NamedTuple):
     memory_total: int
 
 
-class MemoryRow(NamedTuple):
-    """Bytes that a model and a context take of a device's memory; HOST is what remains in the host's."""
-
-    device: str
-    weights: int
-    context: int
-    compute: int
-    memory_free: int
-    memory_total: int
-
-
 @dataclass(frozen=True)
 class Fitted:
     """What llama.cpp's fit chose."""
@@ -50,6 +40,15 @@ class Fitted:
     context_size: int
     tensor_split: tuple[float, ...]
     tensor_overrides: tuple[tuple[str, str], ...]
+
+
+def preload(file: Path) -> None:
+    """Load a library that a backend needs, so that it finds it by its name. OSError with the loader's words."""
+    import ctypes
+
+    if sys.platform == "win32":
+        _kept.append(os.add_dll_directory(str(file.parent)))
+    _kept.append(ctypes.CDLL(str(file)))
 
 
 def load_backend(file: Path) -> None:
@@ -91,27 +90,16 @@ def init_numa(strategy: str) -> None:
     lib.llama_numa_init(getattr(lib, f"GGML_NUMA_STRATEGY_{strategy.upper()}"))
 
 
-def _rows(loaded: Library, rows: Any, count: int) -> list[MemoryRow]:
-    ffi, lib = loaded.ffi, loaded.lib
-    return [MemoryRow(HOST if row.device == ffi.NULL else c_text(ffi, lib.ggml_backend_dev_name(row.device)) or "",
-                      row.weights, row.context, row.compute, row.memory_free, row.memory_total) for row in rows[0:count]]
-
-
-def _room(loaded: Library) -> tuple[Any, int]:
-    capacity = loaded.lib.gollama_device_count() + 1
-    return loaded.ffi.new("gollama_memory[]", capacity), capacity
-
-
 def estimate(path: str | os.PathLike[str], model: LoadFields, context: ContextFields) -> list[MemoryRow]:
     """What loading would take of each device and of the host, without loading."""
     loaded = library()
     log.follow_level(loaded.lib)
     failures = Failures(loaded)
     params = ModelParams(loaded, model)
-    rows, capacity = _room(loaded)
+    rows, capacity = memory_room(loaded)
     count = loaded.lib.gollama_estimate(path_bytes(path), params.params, sized_params(loaded.lib, context), rows, capacity, failures.error)
     failures.check(str(path))
-    return _rows(loaded, rows, count)
+    return memory_rows(loaded, rows, count)
 
 
 def fit(path: str | os.PathLike[str], model: LoadFields, context: ContextFields, leave: Sequence[int], least_context: int) -> Fitted:

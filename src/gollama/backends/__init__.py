@@ -4,6 +4,7 @@ Knows nothing of text. A backend is first tried in a child process, and loaded i
 """
 
 from gollama.backends.choosing import Choice, Device, advice, choose, cpu, devices
+from gollama.backends.estimating import DeviceMemory, Estimate, estimate
 from gollama.backends.installed import InstalledBackend, installed
 from gollama.backends.placement import Placement, compute_fields, context_fields, place
 from gollama.backends.probing import Probed, probe
@@ -11,6 +12,8 @@ from gollama.backends.probing import Probed, probe
 __all__ = [
     "Choice",
     "Device",
+    "DeviceMemory",
+    "Estimate",
     "InstalledBackend",
     "Placement",
     "Probed",
@@ -20,6 +23,7 @@ __all__ = [
     "context_fields",
     "cpu",
     "devices",
+    "estimate",
     "installed",
     "place",
     "probe",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import threading
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from gollama.backends.installed import InstalledBackend
 
 _lock = threading.Lock()
 _loaded: dict[Path, tuple[str, ...]] = {}  # a backend's folder: the devices that came with it
-_kept: list[object] = []
 
 
 def load(backend: InstalledBackend) -> tuple[str, ...]:
@@ -25,7 +23,7 @@ def load(backend: InstalledBackend) -> tuple[str, ...]:
         if backend.folder not in _loaded:
             before = {device.name for device in _native.devices()}
             for file in runtime_files(backend):
-                _preload(file)
+                _native.preload(file)
             for file in backend.files:
                 _native.load_backend(file)
             _loaded[backend.folder] = tuple(device.name for device in _native.devices() if device.name not in before)
@@ -45,13 +43,3 @@ def runtime_files(backend: InstalledBackend) -> list[Path]:
             continue
         found.update({file.name: Path(str(required.locate_file(file))) for file in required.files or () if file.name in backend.preload})
     return [found[name] for name in backend.preload if name in found]
-
-
-def _preload(file: Path) -> None:
-    import ctypes
-
-    if sys.platform == "win32":
-        import os
-
-        _kept.append(os.add_dll_directory(str(file.parent)))
-    _kept.append(ctypes.CDLL(str(file)))  # local to it: the modules find it by its name

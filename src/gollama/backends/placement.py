@@ -17,6 +17,7 @@ LEAVE = 1024 * MIB  # llama.cpp's own: what other programs, and what llama.cpp d
 DEFAULT_CONTEXT_SIZE = 4096
 AUTO = -1  # layers: as many as fit
 ALL = 9999
+SCORED_ROWS = 32  # rows of a step whose logits are kept to score a prompt; each is as wide as the vocabulary
 
 
 @dataclass(frozen=True)
