@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,8 @@ NUMBERS = ("tokens", "bytes", "first", "sequences", "partial")  # that describe 
 
 def write(path: str | os.PathLike[str], fingerprint: str, entries: Sequence[Saved]) -> None:
     """Write a state file in place of what is there."""
+    import tempfile
+
     target = Path(path)
     header = {"fingerprint": fingerprint, "prefixes": [_describe(entry) for entry in entries]}
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -148,5 +147,7 @@ async def drive_async(work: _Steps, chat: Callable[..., Any]) -> ToolRun:
 
 
 async def _called_async(step: _Run) -> Any:
+    import asyncio  # as long to import as all of gollama
+
     value = await asyncio.to_thread(step.function, step.argument)
     return await value if inspect.isawaitable(value) else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 
 from gollama.chat.formatter import ChatPrompt
@@ -31,6 +30,8 @@ def choose(prompt: ChatPrompt, scored: Sequence[Completion], params: SamplingPar
     index = weights.index(most)
     if params.temperature > 0:
         tempered = [math.exp((weight - most) / params.temperature) for weight in weights]
+        import random
+
         index = random.Random(params.seed).choices(range(len(weights)), tempered)[0]  # noqa: S311
     chosen = scored[index]
     tokens = [token.token for token in chosen.prompt_logprobs or []]

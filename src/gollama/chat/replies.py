@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
-import string
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -13,7 +12,6 @@ from gollama.chat._json_state import safe_cut
 from gollama.errors import ChatError
 from gollama.results import ToolCall, ToolCallDelta
 
-ID_CHARACTERS = string.ascii_letters + string.digits
 ID_LENGTH = 9  # what Mistral's templates ask for, and nobody minds
 
 LONGEST_INPUT = 2048  # characters that are parsed again for every piece; past that, the middle of what grows is left out
@@ -48,7 +46,7 @@ class ReplyDelta:
 
 
 def new_call_id() -> str:
-    return "".join(secrets.choice(ID_CHARACTERS) for _ in range(ID_LENGTH))
+    return os.urandom(ID_LENGTH).hex()[:ID_LENGTH]
 
 
 Key = str | tuple[str, int]  # "content", "reasoning", or ("arguments", call)
