@@ -15,6 +15,13 @@ INT32_MAX = 2**31 - 1
 FLOAT32_MAX = 3.4028234e38
 
 
+def described(default: Any, help: str) -> Any:
+    """A dataclass field whose record checks it itself. The default is a function that makes one, or a value that cannot change."""
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata={"help": help})
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
 def option(default: Any, help: str, kind: type, *, least: float | None = None, most: float | None = None,
            choices: tuple[str, ...] = (), words: tuple[str, ...] = (), optional: bool = False) -> Any:
     """A dataclass field; `optional` admits None, whose meaning the help text tells. A number may have `words` in its place."""
@@ -29,7 +36,7 @@ def help_text(record: type, name: str) -> str:
 def check(record: Any) -> None:
     """Check every field of a record that was made with `option`; numbers of the other kind are converted."""
     for field in dataclasses.fields(record):
-        if field.metadata:
+        if "kind" in field.metadata:
             value = _checked(field.name, getattr(record, field.name), field.metadata)
             object.__setattr__(record, field.name, value)
 

@@ -9,7 +9,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from gollama._options import FLOAT32_MAX, INT32_MAX, check, option
+from gollama._options import FLOAT32_MAX, INT32_MAX, check, described, option
 from gollama.errors import OptionError
 
 BACKENDS = ("cpu", "cuda", "hip", "metal", "sycl", "vulkan", "opencl")
@@ -38,16 +38,18 @@ class LoadOptions:
     threads_batch: int | None = option(None, "threads for prompts; None: as many as `threads`", int, least=1, most=512, optional=True)
     backend: str = option("auto", "what to compute with; auto: the best that is installed and works here", str,
                           choices=("auto", *BACKENDS))
-    devices: Sequence[int | str] | None = None  # numbers among the backend's devices or their names; kept as a tuple; None: all
+    devices: Sequence[int | str] | None = described(None, "numbers among the backend's devices, or their names; kept as a tuple; None: all")
     prefer_gpu: bool = option(True, "backend auto takes a GPU where there is one", bool)
     gpu_layers: int | str = option("auto", "layers kept on GPUs; auto: as many as fit their memory; all: all, or an error", int,
                                    least=0, words=("auto", "all"))
-    gpu_memory: int | Sequence[int] | None = None  # MiB to take of each device at most; one number is for all; kept as a tuple
+    gpu_memory: int | Sequence[int] | None = described(
+        None, "MiB to take of each device at most, or one number for all; kept as a tuple; None: what is free, but a little")
     split_mode: str = option("layer", "how several GPUs share a model: none (only the main one), layer, row, tensor", str,
                              choices=("none", "layer", "row", "tensor"))
-    tensor_split: Sequence[float] = ()  # a share for each device; kept as a tuple; none: by free memory
+    tensor_split: Sequence[float] = described((), "a share for each device; kept as a tuple; none: by free memory")
     main_gpu: int = option(0, "the GPU, among those used, that computes what is not split", int, least=0)
-    tensor_overrides: Mapping[str, str] = field(default_factory=dict)  # regular expression of tensors' names -> device
+    tensor_overrides: Mapping[str, str] = described(dict, "the device for tensors whose names a regular expression finds: experts on "
+                                                    r'the CPU are {r"\.ffn_.*_exps\.": "CPU"}')
     cache_type_k: str = option("f16", "how the context keeps keys; less precise takes less memory", str, choices=CACHE_TYPES)
     cache_type_v: str = option("f16", "how it keeps values; below f16 it needs flash attention", str, choices=CACHE_TYPES)
     numa: str | None = option(None, "how to use the nodes of a NUMA machine, for the whole process; the first choice stays", str,

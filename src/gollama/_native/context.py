@@ -16,7 +16,6 @@ from gollama._native.sampler import SamplerHandle
 from gollama._native.text import c_text, decode
 from gollama.errors import ClosedError, GollamaError, OptionError, OutOfMemoryError
 
-
 HOST = "host"  # the name of its row
 
 

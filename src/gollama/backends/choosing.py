@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gollama import _native
+from gollama._memory import available_memory
 from gollama.backends import loading
 from gollama.backends.installed import InstalledBackend, installed
 from gollama.backends.probing import probe
@@ -63,7 +64,8 @@ def devices() -> list[Device]:
 def cpu(note: str = "") -> Device:
     """The CPU, its memory that of the host."""
     facts = next(facts for facts in _native.devices() if facts.kind == "cpu")
-    return replace(_device(facts, "cpu"), note=note)
+    free = available_memory()  # of which ggml knows nothing
+    return replace(_device(facts, "cpu"), memory_free=facts.memory_free if free is None else free, note=note)
 
 
 def choose(options: LoadOptions) -> Choice:

@@ -43,7 +43,8 @@ class Estimate:
 
 
 def memory_rows(rows: Sequence[_native.MemoryRow]) -> tuple[DeviceMemory, ...]:
-    return tuple(DeviceMemory(*row) for row in rows)
+    free = available_memory()  # of the host, of which ggml knows nothing
+    return tuple(DeviceMemory(*row[:4], row.memory_free if free is None or row.device != HOST else free, row.memory_total) for row in rows)
 
 
 def estimate(path: Path, options: LoadOptions, sequences: int = 1) -> Estimate:
@@ -65,7 +66,6 @@ def estimate(path: Path, options: LoadOptions, sequences: int = 1) -> Estimate:
 
 def _problem(rows: Sequence[DeviceMemory]) -> str | None:
     for row in rows:
-        free = available_memory() if row.device == HOST else row.memory_free
-        if free is not None and row.needed > free:
-            return f"{row.device} would need {row.needed / 2**20:.0f} MiB and has {free / 2**20:.0f} MiB free"
+        if row.needed > row.memory_free:
+            return f"{row.device} would need {row.needed / 2**20:.0f} MiB and has {row.memory_free / 2**20:.0f} MiB free"
     return None
