@@ -202,14 +202,6 @@ class Model(Resource):
         """Every control token's id and text."""
         return self._handle.control_tokens()
 
-    @property
-    def bytes_per_token(self) -> int:
-        """What a token of context needs in the memory of all layers, at 16 bits; windows and recurrent layers need less."""
-        heads, metadata = max(self._facts["n_head"], 1), self.metadata
-        width = self.n_embd // heads
-        key, value = (int(metadata.get(f"{self.architecture}.attention.{name}_length", width)) for name in ("key", "value"))
-        return 2 * self.n_layer * max(self.n_head_kv, 1) * (key + value)
-
     @cached_property
     def fingerprint(self) -> str:
         """A digest that tells model files apart: of the size and of 64 evenly spaced parts, the first and last among them."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import json
 import subprocess
 import sys
 
 import pytest
+from packaging.requirements import Requirement
 
 from tools import pins
 
@@ -32,6 +34,14 @@ def test_every_backend_has_its_wheels() -> None:
     found = {(wheel.distribution, wheel.system, wheel.machine) for wheel in pins.load().wheels if not wheel.core}
     assert found == {*((f"gollama-{name}", *platform) for name in ("cuda12", "cuda13", "vulkan") for platform in (linux, windows)),
                      *((f"gollama-{name}", *linux) for name in ("hip", "sycl", "opencl")), ("gollama-metal", *mac)}
+
+
+def test_every_backend_is_an_extra_of_the_core() -> None:
+    requirements = [Requirement(text) for text in importlib.metadata.requires(pins.CORE) or ()]
+    for distribution in {wheel.distribution for wheel in pins.load().wheels if not wheel.core}:
+        extra = {"extra": distribution.removeprefix("gollama-")}
+        assert [one.name for one in requirements if one.marker and one.marker.evaluate(extra) and not one.marker.evaluate({"extra": ""})] \
+            == [distribution]
 
 
 def test_the_matrix_has_a_job_for_each_wheel_of_each_row() -> None:
