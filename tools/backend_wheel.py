@@ -114,10 +114,9 @@ def build(wheel: Wheel, output: Path, libraries: Path | None = None) -> Path:
         project, built = Path(scratch) / "project", Path(scratch) / "built"
         lay_out(wheel, libraries, project)
         # setuptools calls a package without an extension pure; the platform is its content's
-        options = json.dumps({"--build-option": ["--plat-name", wheel.tag]})
-        code = f"from setuptools import build_meta; build_meta.build_wheel({str(built)!r}, {options})"
-        command = [sys.executable, "-c", code]
-        result = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(built),
+                   f"--config-settings=--build-option=--plat-name={wheel.tag}", str(project)]
+        result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             raise natives.NativesError(f"setuptools could not make {wheel.name}:\n{result.stderr[-2000:]}")
         made, = built.glob("*.whl")

@@ -29,7 +29,8 @@ class Contender:
         requests = []
         for completion in completions:
             first = completion.timings.time_to_first_token
-            requests.append({"first": first, "end": first + completion.timings.decode_seconds, "tokens": len(completion.tokens),
+            steps = len(completion.tokens) + (completion.finish_reason == "stop")  # the token that ends an answer takes a step, too
+            requests.append({"first": first, "end": first + completion.timings.decode_seconds, "tokens": steps,
                              "cached": completion.usage.cached_tokens})
         return {"requests": requests, "counters": {name: after[name] - before[name] for name in COUNTERS},
                 "tokens": [completion.tokens for completion in completions]}

@@ -83,7 +83,7 @@ void gollama_context::sample_one(const gollama_due & due, gollama_sampler & samp
         const int32_t     row   = due.row + i;
         const llama_token token = sampler.sample(context, row);
         choose(row, token, due.n_logprobs, sampler.shows(token));
-        common_sampler_accept(sampler.sampler.get(), token, true);
+        sampler.accept(token, true);
         if (i < due.n_draft && token != batch->value.token[row + 1]) {
             break;
         }

@@ -130,3 +130,15 @@ def test_a_validator_of_the_users_own_has_the_last_word(smollm2: LLM) -> None:
 
     with pytest.raises(SchemaError, match="I do not like it"):
         smollm2.chat(ASK, schema=Picky, **QUICK)
+
+
+@pytest.mark.parametrize("prompt", ["Describe a baker.", "Say hello, and nothing else.", "Count to three."])
+@pytest.mark.parametrize("banned", [{}, {"{": float("-inf"), "1": float("-inf")}], ids=["all tokens", "some banned"])
+def test_the_short_way_to_the_likeliest_allowed_token_is_llama_cpps_own(smollm2: LLM, prompt: str, banned: dict[str, float]) -> None:
+    schema = {"type": "object", "properties": {"name": {"type": "string"}, "ages": {"type": "array", "items": {"type": "integer"}}},
+              "required": ["name", "ages"]}
+    bias = {smollm2.model.tokenize(text, add_special=False)[-1]: value for text, value in banned.items()}
+    options: dict[str, Any] = {"schema": schema, "temperature": 0, "max_tokens": 40, "logit_bias": bias}
+    messages = [{"role": "user", "content": prompt}]
+    # a penalty too small to change a number keeps the sampler from the short way
+    assert smollm2.chat(messages, **options).tokens == smollm2.chat(messages, **options, presence_penalty=1e-30).tokens

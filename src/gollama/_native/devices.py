@@ -15,7 +15,7 @@ from gollama._native.failures import Failures
 from gollama._native.library import Library, library
 from gollama._native.parameters import LoadFields, ModelParams
 from gollama._native.text import c_text, path_bytes
-from gollama.errors import BackendError, NativeError
+from gollama.errors import BackendError
 
 _kept: list[object] = []  # what must stay loaded as long as the process
 
@@ -130,8 +130,8 @@ def _overrides(loaded: Library, params: Any) -> tuple[tuple[str, str], ...]:
     while params.tensor_buft_overrides != ffi.NULL and params.tensor_buft_overrides[index].pattern != ffi.NULL:
         override = params.tensor_buft_overrides[index]
         device = lib.ggml_backend_buft_get_device(override.buft)
-        if device == ffi.NULL:
-            raise NativeError("llama.cpp's fit puts tensors into memory of no device")
+        if device == ffi.NULL:  # so it is for the CPU's own memory
+            device = lib.ggml_backend_dev_by_type(lib.GGML_BACKEND_DEVICE_TYPE_CPU)
         found.append((c_text(ffi, override.pattern) or "", c_text(ffi, lib.ggml_backend_dev_name(device)) or ""))
         index += 1
     return tuple(found)

@@ -93,7 +93,8 @@ def choose(options: LoadOptions) -> Choice:
         wanted = _wanted(here, options)
         if wanted:
             return Choice(backend.backend, wanted, tuple(notes))
-        notes.append(f"{backend.distribution} finds nothing to use: {_names(here, 'no device')}")
+        notes.append(f"{backend.distribution} was passed over: it has {_names(here, 'no device')}"
+                     + ", which computes on the CPU and must be asked for by name" * all(device.is_software for device in here))
     if options.backend != "auto":
         raise BackendError(f"backend {options.backend!r} cannot be used. " + ". ".join(notes))
     if options.devices is not None:
