@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
@@ -28,10 +29,13 @@ class BuildExtension(build_ext):
     def _assemble(self) -> None:
         os.chdir(ROOT)
         package = ROOT / "src" / "gollama" if self.editable_mode or self.inplace else Path(self.build_lib) / "gollama"
-        assemble.package(ROOT, package)
-        assemble.extension(self.extensions[0], ROOT, package, Path(self.build_temp))
+        self.core = assemble.package(ROOT, package)
+        assemble.extension(self.extensions[0], ROOT, self.core, Path(self.build_temp))
 
     def build_extensions(self) -> None:
+        if self.core.compiler:
+            # with none of the interpreter's flags: they are for its own compiler
+            self.compiler.set_executables(compiler_so=[*self.core.compiler, "-fPIC"], linker_so=[*self.core.compiler, "-shared"])
         # the interpreter's own link flags may name its builder's folders; a wheel must not carry those along
         self.compiler.linker_so = [word for word in self.compiler.linker_so if not word.startswith(("-Wl,-rpath", "-L"))]
         super().build_extensions()
@@ -48,6 +52,16 @@ class SourceDistribution(sdist):
         super().run()
 
 
+class Wheel(bdist_wheel):
+    """Named by what the libraries need, and not by this machine."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        python, abi, platform = super().get_tag()
+        package = Path(self.bdist_dir) / "gollama"
+        # an editable wheel holds no libraries, and stays on this machine
+        return python, abi, assemble.platform_tag(package) if (package / "lib").is_dir() else platform
+
+
 class NativeDistribution(Distribution):
     def has_ext_modules(self) -> bool:
         return True
@@ -56,6 +70,6 @@ class NativeDistribution(Distribution):
 setup(
     distclass=NativeDistribution,
     ext_modules=[Extension("gollama._llama", sources=[], py_limited_api=True)],
-    cmdclass={"build_ext": BuildExtension, "sdist": SourceDistribution},
+    cmdclass={"build_ext": BuildExtension, "sdist": SourceDistribution, "bdist_wheel": Wheel},
     options={"bdist_wheel": {"py_limited_api": "cp310"}},
 )

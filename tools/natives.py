@@ -209,8 +209,11 @@ def _check_out(bundle: Path, folder: Path) -> Path:
 
 
 def main(arguments: list[str]) -> None:
-    target = pins.load().core_wheel(*pins.this_platform()).prebuilt
-    folders = dict(zip((target, "source"), fetch(target), strict=True))
+    wheel, provider = pins.chosen()
+    if provider == "source":
+        folders = {"source": source_tree()}
+    else:
+        folders = dict(zip((wheel.prebuilt, "source"), fetch(wheel.prebuilt), strict=True))
     for name, folder in folders.items():
         if arguments:
             shutil.copytree(folder, Path(arguments[0]) / name, dirs_exist_ok=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import platform
 import sys
 from dataclasses import dataclass, fields
@@ -26,6 +27,7 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "wheels.toml"
 CORE = "gollama-cpu"
+PROVIDERS = ("prebuilt", "source")
 
 
 class PinsError(Exception):
@@ -180,6 +182,29 @@ def this_platform() -> tuple[str, str]:
 def this_libc() -> str:
     """"musl" on a Linux whose C library is that, else "glibc"."""
     return "glibc" if platform.system() != "Linux" or platform.libc_ver()[0] == "glibc" else "musl"
+
+
+def chosen() -> tuple[Wheel, str]:
+    """The core's row that is to be built, and by which provider.
+
+    GOLLAMA_NATIVE names the provider, and GOLLAMA_TARGET a row's `target`, to build for another platform than this one.
+    """
+    target = os.environ.get("GOLLAMA_TARGET")
+    if target:
+        rows = {wheel.target: wheel for wheel in load().wheels if wheel.core and wheel.target}
+        if target not in rows:
+            raise PinsError(f"GOLLAMA_TARGET is {target!r}; there are: {', '.join(map(str, rows))}")
+        wheel = rows[target]
+    else:
+        wheel = load().core_wheel(*this_platform(), this_libc())
+    provider = os.environ.get("GOLLAMA_NATIVE") or ("prebuilt" if wheel.native and not target else wheel.provider)
+    if provider not in PROVIDERS:
+        raise PinsError(f"GOLLAMA_NATIVE is {provider!r}; there are: {', '.join(PROVIDERS)}")
+    if provider == "source" and not wheel.target:
+        raise PinsError(f"{wheel.name} cannot be built from source: its row in {FILE.name} names no target; unset GOLLAMA_NATIVE")
+    if provider == "prebuilt" and target:
+        raise PinsError("the prebuilt provider builds for this platform only: unset GOLLAMA_TARGET, or set GOLLAMA_NATIVE=source")
+    return wheel, provider
 
 
 def main(arguments: list[str]) -> None:
