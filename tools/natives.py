@@ -97,12 +97,12 @@ def obtain(package: Package, folder: Path) -> None:
             unpacked = Path(staging) / "unpacked"
             unpack(archive, unpacked)
             content = unpacked / package.content
+            if not content.exists():
+                raise NativesError(f"{package.spec} holds no {package.content!r}; the pin in wheels.toml is wrong")
             if package.content.endswith(".bundle"):
                 content = _check_out(content, Path(staging) / "tree")
             elif (unpacked / "LICENSE").exists():
                 shutil.copy(unpacked / "LICENSE", content / "LICENSE")
-            if not content.is_dir():
-                raise NativesError(f"{package.spec} holds no {package.content!r}; the pin in wheels.toml is wrong")
             (content / STAMP).write_text(package.sha512)
             _publish(content, folder)
     except OSError as error:

@@ -77,7 +77,7 @@ def test_what_speaks_against_a_gpu_is_told() -> None:
     told = {record["name"]: " ".join(recommend(inspect(Recorded(record)), rows(record)).reasons) for record in RECORDS}
     for name, words in {
         "desktop, GTX 1080 Ti, driver 580": "gollama-cuda13 needs compute capability 7.5, and it has 6.1",
-        "desktop, RTX 2080 Ti, driver 470": "gollama-cuda12 needs driver 525.60, and 470.239.6 is installed",
+        "desktop, RTX 2080 Ti, driver 470": "gollama-cuda12 needs driver 550.54 for it, and 470.239.6 is installed",
         "desktop, RTX 3090, nouveau": "the driver is nouveau: install NVIDIA's",
         "container without its GPU": "docker run --gpus all",
         "laptop, without Vulkan's loader": "apt install libvulkan1",

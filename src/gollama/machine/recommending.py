@@ -8,15 +8,31 @@ from dataclasses import dataclass
 
 from gollama.machine.facts import Gpu, Machine
 
-# what NVIDIA's release notes ask of the driver, by system, and the oldest GPUs that the modules have code for
+Capability = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class CudaModule:
+    """What a CUDA module holds, read from its fat binaries, and what NVIDIA's release notes ask of the driver for it."""
+
+    machine_code: tuple[Capability, ...]  # for these, and later minors of the same major
+    intermediate: Capability  # the oldest for which there is PTX, which the driver compiles
+    driver: dict[str, tuple[int, ...]]  # by system, for machine code
+    compiling_driver: dict[str, tuple[int, ...]]  # for PTX: that of the CUDA release it was written by
+
+
 CUDA = {
-    "gollama-cuda13": ({"linux": (580, 65), "windows": (580, 65)}, (7, 5)),
-    "gollama-cuda12": ({"linux": (525, 60), "windows": (527, 41)}, (5, 0)),
+    "gollama-cuda13": CudaModule(((8, 6), (8, 9), (12, 0), (12, 1)), (7, 5), {"linux": (580, 65), "windows": (580,)},
+                                 {"linux": (590, 44), "windows": (590,)}),
+    "gollama-cuda12": CudaModule(((8, 6),), (5, 0), {"linux": (525, 60), "windows": (528, 33)},
+                                 {"linux": (550, 54), "windows": (551, 61)}),
 }
+VULKAN_16_BIT: Capability = (5, 2)  # NVIDIA's oldest with the 16-bit storage that llama.cpp's Vulkan needs
 OLD_AMD = ("radeon",)  # the kernel's driver for cards that no Vulkan driver knows
 # Intel's GPUs from Tiger Lake and Arc on, by the first two digits of their PCI numbers; older ones are no faster than the CPU beside them
 INTEL = ("9a", "4c", "46", "a7", "7d", "64", "b0", "56", "4f", "0b", "e2", "4e", "49", "fd")
-UNIFIED = "Vulkan's loader is missing: install it and Mesa's drivers (Debian: `apt install libvulkan1 mesa-vulkan-drivers`)"
+NO_LOADER = "Vulkan's loader is missing: install it and Mesa's drivers (Debian: `apt install libvulkan1 mesa-vulkan-drivers`)"
+RANKS = ("NVIDIA", "Apple", "AMD", "Intel", "Qualcomm")
 FROM_SOURCE = "there is no wheel of that for this platform; build from source"
 
 
@@ -67,8 +83,8 @@ def runs_on(machine: Machine, tag: str) -> bool:
 
 
 def _rank(gpu: Gpu) -> int:
-    """Cards before what shares the CPU's memory."""
-    return ["NVIDIA", "Apple", "AMD", "Intel", "Qualcomm"].index(gpu.vendor) if gpu.vendor in ("NVIDIA", "Apple", "AMD", "Intel", "Qualcomm") else 9
+    """Makers of fast ones first."""
+    return RANKS.index(gpu.vendor) if gpu.vendor in RANKS else len(RANKS)
 
 
 def _for_gpu(machine: Machine, gpu: Gpu) -> tuple[Sequence[str], str]:
@@ -93,20 +109,27 @@ def _for_gpu(machine: Machine, gpu: Gpu) -> tuple[Sequence[str], str]:
 def _for_nvidia(machine: Machine, gpu: Gpu) -> tuple[list[str], str]:
     if machine.environment == "tegra":
         return ["gollama-cuda12"], "Jetson's GPU needs CUDA"
+    capability = gpu.compute_capability or max(code for module in CUDA.values() for code in module.machine_code)
     names, missing = [], []
-    for name, (drivers, capability) in CUDA.items():
-        driver = drivers[machine.system]
-        if gpu.compute_capability is not None and gpu.compute_capability < capability:
-            missing.append(f"{name} needs compute capability {_dotted(capability)}, and it has {_dotted(gpu.compute_capability)}")
-        elif gpu.driver_version < driver:
-            missing.append(f"{name} needs driver {_dotted(driver)}, and {_dotted(gpu.driver_version)} is installed")
+    for name, module in CUDA.items():
+        drivers = module.driver if _has_code(module, capability) else module.compiling_driver
+        if capability < module.intermediate:
+            missing.append(f"{name} needs compute capability {_dotted(module.intermediate)}, and it has {_dotted(capability)}")
+        elif gpu.driver_version < drivers[machine.system]:
+            missing.append(f"{name} needs driver {_dotted(drivers[machine.system])} for it, and {_dotted(gpu.driver_version)} is installed")
         else:
             names.append(name)
+    if machine.vulkan and capability >= VULKAN_16_BIT:
+        names.append("gollama-vulkan")
     return names, "; ".join([f"driver {_dotted(gpu.driver_version)}", *missing])
 
 
+def _has_code(module: CudaModule, capability: Capability) -> bool:
+    return any(code[0] == capability[0] and code[1] <= capability[1] for code in module.machine_code)
+
+
 def _hints(machine: Machine, distribution: str) -> list[str]:
-    return [UNIFIED] if distribution == "gollama-vulkan" and machine.system == "linux" and not machine.vulkan else []
+    return [NO_LOADER] if distribution == "gollama-vulkan" and machine.system == "linux" and not machine.vulkan else []
 
 
 def _dotted(version: tuple[int, ...]) -> str:
