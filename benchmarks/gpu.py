@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks import report, workloads
 from benchmarks.figures import Bar, Line, alone, compared, one_after_another_rate, spans
+from benchmarks.install import environment, install
 from benchmarks.process import ROOT, Contender, interleave
 
 MIB = 2**20
@@ -30,9 +31,8 @@ QUESTION = "The capital of France is"
 
 def install_and_measure(wheels: Path, name: str, arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as scratch:
-        python = Path(scratch) / "environment" / "bin" / "python"
-        subprocess.run([sys.executable, "-m", "venv", str(python.parent.parent)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--only-binary=:all:", "--find-links", str(wheels), name], check=True)
+        python = environment(Path(scratch) / "environment")
+        install(python, wheels, name)
         return subprocess.run([str(python), "-m", "benchmarks.gpu", *arguments], cwd=ROOT, check=False).returncode
 
 
@@ -63,7 +63,8 @@ def check(model: Path, backend: str, tokens: int) -> tuple[Checks, list[Any]]:
         return gollama.LLM(model, **{"backend": backend, "context_size": 1024, "max_sequences": 1, **options})
 
     texts = {}
-    for name, options in {"cpu": {"backend": "cpu"}, "all": {"gpu_layers": "all"}, "half": {"gpu_layers": 8}}.items():
+    cases: dict[str, dict[str, Any]] = {"cpu": {"backend": "cpu"}, "all": {"gpu_layers": "all"}, "half": {"gpu_layers": 8}}
+    for name, options in cases.items():
         with load(**options) as llm:
             rows = {row.device: row for row in llm.memory()}
             texts[name] = (llm.generate(QUESTION, max_tokens=tokens, temperature=0).text, rows)
@@ -125,7 +126,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write figures and checks as JSON")
     arguments = parser.parse_args()
     if arguments.install:
-        rest = ["--backend", arguments.backend, "--model", arguments.model, "--tokens", str(arguments.tokens), "--rounds", str(arguments.rounds)]
+        rest = ["--backend", arguments.backend, "--model", arguments.model, "--tokens", str(arguments.tokens)]
+        rest += ["--rounds", str(arguments.rounds)]
         rest += ["--output", str(arguments.output.resolve())] if arguments.output else []
         sys.exit(install_and_measure(arguments.wheels.resolve(), arguments.install, rest))
     from gollama import models

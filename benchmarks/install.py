@@ -22,7 +22,7 @@ from benchmarks import report
 from benchmarks.figures import Bar, Line, alone
 from gollama import models
 
-FIRST_TOKEN = "import sys, gollama\nwith gollama.LLM(sys.argv[1]) as llm: print(llm.generate('The sky is', max_tokens=1).text)"
+BEGIN = "import sys, gollama\nwith gollama.LLM(sys.argv[1]) as llm: print(llm.generate('The sky is', max_tokens=1).text)"
 # what choosing costs a process that computes on the CPU anyway: the backends are found, asked (or known) and chosen among
 SELECTION = """
 import json, logging, time, gollama
@@ -47,7 +47,7 @@ def first_token(wheels: Path, model: Path) -> float:
         python = environment(Path(scratch) / "environment")
         start = time.perf_counter()
         install(python, wheels, "gollama-cpu")
-        subprocess.run([str(python), "-c", FIRST_TOKEN, str(model)], check=True, capture_output=True)
+        subprocess.run([str(python), "-c", BEGIN, str(model)], check=True, capture_output=True)
         return time.perf_counter() - start
 
 

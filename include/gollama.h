@@ -76,8 +76,8 @@ typedef struct gollama_device {
 GOLLAMA_API int32_t gollama_device_count(void);
 GOLLAMA_API bool    gollama_device_describe(int32_t index, gollama_device * device, gollama_error * error);
 
-/* Whether a device answers: opens it and lets it go again. */
-GOLLAMA_API bool gollama_device_open(const char * name, gollama_error * error);
+/* Whether a device answers and computes: opens it, adds two numbers on it and lets it go again. */
+GOLLAMA_API bool gollama_device_try(const char * name, gollama_error * error);
 
 /* Bytes that a model and one context of it take on a device. */
 typedef struct gollama_memory {

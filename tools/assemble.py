@@ -62,7 +62,7 @@ def _manifest(core: Core) -> dict[str, Any]:
         "packages": core.packages,
         "load_order": core.load_order,
         "cpu_variants": [name for name in files if "ggml-cpu" in name],
-        "wheels": [{"distribution": row.distribution, "backend": row.backend} for row in backends],
+        "wheels": [{"distribution": row.distribution, "backend": row.backend, "tag": row.tag} for row in backends],
         "modules": core.modules,
         "libraries": {name: hashlib.sha256((core.lib / name).read_bytes()).hexdigest() for name in files},
     }

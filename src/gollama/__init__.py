@@ -83,6 +83,8 @@ __all__ = [
     "ContextOverflowError",
     "Conversation",
     "Device",
+    "DeviceMonitor",
+    "DeviceSample",
     "DownloadError",
     "Embedder",
     "EngineStats",
@@ -129,6 +131,7 @@ __all__ = [
 if TYPE_CHECKING:
     from gollama.aio import AsyncLLM, AsyncStream
     from gollama.chat.schemas import Schema
+    from gollama.monitor import DeviceMonitor, DeviceSample
 
 
 def __getattr__(name: str) -> Any:
@@ -137,6 +140,10 @@ def __getattr__(name: str) -> Any:
         from gollama import aio
 
         return getattr(aio, name)
+    if name in ("DeviceMonitor", "DeviceSample"):
+        from gollama import monitor
+
+        return getattr(monitor, name)
     if name == "Schema":
         from gollama.chat.schemas import Schema
 

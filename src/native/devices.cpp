@@ -3,7 +3,8 @@
 #include "gguf_check.hpp"
 
 #include "fit.h"  // common
-#include "ggml-backend.h"
+#include "ggml-alloc.h"
+#include "ggml-cpp.h"
 #include "llama-ext.h"
 
 #include <mutex>
@@ -32,6 +33,30 @@ static gollama_memory empty_row(ggml_backend_dev_t device) {
     return row;
 }
 
+// A driver may open devices whose code it cannot run, or cannot translate; a sum shows it.
+static bool can_add(ggml_backend_t backend) {
+    const ggml_init_params params = { 4 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true };
+    const ggml_context_ptr context(ggml_init(params));
+    ggml_tensor * const    left  = ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, 1);
+    ggml_tensor * const    right = ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, 1);
+    ggml_tensor * const    sum   = ggml_add(context.get(), left, right);
+    ggml_cgraph * const    graph = ggml_new_graph(context.get());
+    ggml_build_forward_expand(graph, sum);
+    const ggml_backend_buffer_ptr buffer(ggml_backend_alloc_ctx_tensors(context.get(), backend));
+    if (!buffer) {
+        return false;
+    }
+    const float one = 1.0f, two = 2.0f;
+    float       found = 0.0f;
+    ggml_backend_tensor_set(left, &one, 0, sizeof one);
+    ggml_backend_tensor_set(right, &two, 0, sizeof two);
+    if (ggml_backend_graph_compute(backend, graph) != GGML_STATUS_SUCCESS) {
+        return false;
+    }
+    ggml_backend_tensor_get(sum, &found, 0, sizeof found);
+    return found == 3.0f;
+}
+
 }  // namespace gollama
 
 extern "C" {
@@ -53,13 +78,15 @@ bool gollama_device_describe(int32_t index, gollama_device * device, gollama_err
     });
 }
 
-bool gollama_device_open(const char * name, gollama_error * error) {
+bool gollama_device_try(const char * name, gollama_error * error) {
     return gollama::guarded(error, false, [&] {
-        ggml_backend_t opened = ggml_backend_init_by_name(name, nullptr);
+        const ggml_backend_ptr opened(ggml_backend_init_by_name(name, nullptr));
         if (!opened) {
             throw gollama::failure(GOLLAMA_FAILED, gollama::with_log(std::string("the device ") + name + " does not open"));
         }
-        ggml_backend_free(opened);
+        if (!gollama::can_add(opened.get())) {
+            throw gollama::failure(GOLLAMA_FAILED, gollama::with_log(std::string("the device ") + name + " does not compute"));
+        }
         return true;
     });
 }

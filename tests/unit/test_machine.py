@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,11 @@ from gollama.machine import Machine, System, WheelRow, inspect, recommend
 from gollama.machine.recommending import runs_on
 from gollama.machine.sources import numbers
 from tools import pins
-from tools.pins import tomllib
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 FOLDER = Path(__file__).parent / "machines"
 RECORDS: list[dict[str, Any]] = [record for file in sorted(FOLDER.glob("*.toml"))
@@ -27,7 +32,7 @@ class Recorded:
     def __init__(self, record: dict[str, Any]) -> None:
         self.system, self.machine, self.libc = record["system"], record["machine"], record.get("libc", "")
         self.version = numbers(record.get("version", ""))
-        self._files: dict[str, str] = {path: "" for path in record.get("present", ())} | record.get("files", {})
+        self._files: dict[str, str] = dict.fromkeys(record.get("present", ()), "") | record.get("files", {})
         for line in record.get("pci", ()):
             slot, kind, device, driver = line.split(" ")
             self._files[PCI.format(slot)] = f"DRIVER={driver}\nPCI_CLASS={kind}\nPCI_ID={device}\nPCI_SLOT_NAME=0000:{slot}\n"

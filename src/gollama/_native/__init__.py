@@ -8,13 +8,14 @@ from gollama._native.context import HOST, ContextFields, ContextHandle, MemoryRo
 from gollama._native.devices import (
     DeviceFacts,
     Fitted,
+    cpu_features,
     devices,
     estimate,
     fit,
     init_numa,
     load_backend,
-    open_device,
     preload,
+    try_device,
 )
 from gollama._native.embedding import EmbedderFields, EmbedderHandle, Piece
 from gollama._native.handles import Handle
@@ -55,15 +56,16 @@ __all__ = [
     "Step",
     "build",
     "builtin_templates",
+    "cpu_features",
     "devices",
     "estimate",
     "fit",
     "init_numa",
     "library",
     "load_backend",
-    "open_device",
     "preload",
     "sampling_defaults",
     "schema_grammar",
+    "try_device",
     "utf8",
 ]

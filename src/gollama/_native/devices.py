@@ -76,11 +76,18 @@ def devices() -> list[DeviceFacts]:
     return found
 
 
-def open_device(name: str) -> None:
-    """Make sure that a device answers. BackendError with the reason."""
+def cpu_features() -> list[str]:
+    """The instruction sets that the CPU library in use was compiled for and found here, by ggml's names."""
+    loaded = library()
+    words = (c_text(loaded.ffi, loaded.lib.llama_print_system_info()) or "").replace(":", "|").split("|")
+    return [word.split("=")[0].strip() for word in words if word.strip().endswith("= 1")]
+
+
+def try_device(name: str) -> None:
+    """Make sure that a device answers and computes. BackendError with the reason."""
     loaded = library()
     failures = Failures(loaded)
-    loaded.lib.gollama_device_open(name.encode(), failures.error)
+    loaded.lib.gollama_device_try(name.encode(), failures.error)
     failures.check(otherwise=BackendError)
 
 

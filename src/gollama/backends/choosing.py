@@ -109,7 +109,7 @@ def advice(backend: str) -> str:
     """How to install a backend on this platform."""
     wheels = [row["distribution"] for row in _native.build().get("wheels", ()) if row["backend"] == backend]
     if not wheels:
-        return f"there is no wheel of it for this platform ({_native.build()['target']})"
+        return "there is no wheel of it for this platform ({system} {machine})".format(**_native.build())
     return " or ".join(f"`pip install {name}`" for name in sorted(wheels))
 
 

@@ -128,7 +128,7 @@ def _last_words(run: subprocess.CompletedProcess[bytes]) -> str:
 
 
 def child(given: str, answer: str) -> None:
-    """In the child: load the backend, open its devices, and write down what was found."""
+    """In the child: load the backend, try its devices, and write down what was found."""
     from gollama.errors import GollamaError
 
     fields = json.loads(given)
@@ -141,7 +141,7 @@ def child(given: str, answer: str) -> None:
         try:
             names = loading.load(backend)
             for name in names:
-                _native.open_device(name)
+                _native.try_device(name)
             devices = [device for device in _native.devices() if device.name in names]
         except (GollamaError, OSError) as error:
             problem = str(error)
