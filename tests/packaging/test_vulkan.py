@@ -125,3 +125,27 @@ print(json.dumps([len(started), first == again, first[0].problem]))
     assert run_python(code, vulkan, home=tmp_path, **SHOWN) == [0, True, None]
     processes, same, problem = run_python(code, vulkan, home=tmp_path)  # another environment is another machine
     assert (processes, same) == (1, True) and "no device" in problem
+
+
+def test_a_monitor_and_the_bench_see_the_device(vulkan: Path, model: str, tmp_path: Path) -> None:
+    code = f"""
+import dataclasses, json, gollama
+from gollama.bench import bench
+with gollama.DeviceMonitor() as monitor:
+    with gollama.LLM({model!r}, backend="vulkan", context_size=128) as llm:
+        needed = llm.memory()[0].needed
+results = bench({model!r}, gpu_layers=[4, 99], prompt=4, generated=3, repeats=1, only=["Vulkan0"])
+print(json.dumps([[sample.device for sample in monitor.latest()], [dataclasses.asdict(result) for result in results]]))
+"""
+    watched, (few, every) = run_python(code, vulkan, home=tmp_path, **SHOWN)
+    assert watched == ["Vulkan0"]
+    assert (few["gpu_layers"], every["gpu_layers"]) == (4, every["layers"]) and few["decode_rate"] > 0 and every["prompt_rate"] > 0
+
+
+def test_doctor_says_why_a_backend_is_not_used(vulkan: Path, tmp_path: Path) -> None:
+    code = "import json; from gollama.doctor import report; print(json.dumps(report()))"
+    backend, = run_python(code, vulkan, home=tmp_path)["backends"]
+    assert (backend["distribution"], backend["backend"], backend["devices"]) == ("gollama-vulkan", "vulkan", [])
+    assert "finds no device" in backend["problem"]
+    backend, = run_python(code, vulkan, home=tmp_path, **SHOWN)["backends"]
+    assert backend["problem"] is None and backend["devices"] == ["Vulkan0"]
