@@ -16,7 +16,7 @@ from setuptools.command.sdist import sdist
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT))
 
-from tools import assemble, natives  # noqa: E402  # the source tree is not a package of the build environment
+from tools import assemble, natives, sbom  # noqa: E402  # the source tree is not a package of the build environment
 
 
 class BuildExtension(build_ext):
@@ -53,13 +53,20 @@ class SourceDistribution(sdist):
 
 
 class Wheel(bdist_wheel):
-    """Named by what the libraries need, and not by this machine."""
+    """Named by what the libraries need, and not by this machine; with an SBOM."""
 
     def get_tag(self) -> tuple[str, str, str]:
         python, abi, platform = super().get_tag()
         package = Path(self.bdist_dir) / "gollama"
         # an editable wheel holds no libraries, and stays on this machine
         return python, abi, assemble.platform_tag(package) if (package / "lib").is_dir() else platform
+
+    def write_wheelfile(self, wheelfile_base: str, *generator: str) -> None:
+        super().write_wheelfile(wheelfile_base, *generator)
+        package = Path(self.bdist_dir) / "gollama"
+        if (package / "lib").is_dir():
+            name, version = self.distribution.get_name(), self.distribution.get_version()
+            sbom.write(Path(wheelfile_base), name, assemble.bill_of_materials(package, name, version))
 
 
 class NativeDistribution(Distribution):

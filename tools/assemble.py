@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import build_ffi
-from tools import natives, pins, prebuilt, source_build, tags
+from tools import natives, pins, prebuilt, sbom, source_build, tags
 from tools.core import Core
 
 SYMBOLS = "{ global: PyInit__llama; local: *; };\n"
@@ -71,6 +71,13 @@ def _manifest(core: Core) -> dict[str, Any]:
 def platform_tag(folder: Path) -> str:
     """The wheel's platform tag, by what the libraries of the finished package need."""
     return tags.platform_tag(*pins.chosen(), sorted(folder.rglob("*.so")))
+
+
+def bill_of_materials(folder: Path, name: str, version: str) -> str:
+    """The SBOM of the finished package."""
+    manifest, pinned = json.loads((folder / "_build.json").read_text(encoding="utf-8")), pins.load()
+    packages = [package for package in (*pinned.natives.values(), pinned.source) if package.spec in manifest["packages"]]
+    return sbom.document(name, version, packages, manifest["libraries"], core=True, zig=manifest["build"].get("compiler", ""))
 
 
 def extension(extension: Any, root: Path, core: Core, scratch: Path) -> None:

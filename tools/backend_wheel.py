@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tools import compile as compiling
-from tools import natives, pins
+from tools import natives, pins, sbom
 from tools.pins import CORE, Wheel
 
 GROUP = "gollama.backends"
@@ -59,6 +59,23 @@ packages = ["{package}"]
 
 [tool.setuptools.package-data]
 {package} = ["backend.json", "lib/*", "licenses/*"]
+"""
+# setuptools knows no place for an SBOM
+SETUP = """from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.bdist_wheel import bdist_wheel
+
+
+class Wheel(bdist_wheel):
+    def write_wheelfile(self, wheelfile_base, *generator):
+        super().write_wheelfile(wheelfile_base, *generator)
+        folder = Path(wheelfile_base) / "sboms"
+        folder.mkdir()
+        (folder / "{distribution}.cdx.json").write_bytes(Path("sbom.json").read_bytes())
+
+
+setup(cmdclass={{"bdist_wheel": Wheel}})
 """
 
 
@@ -97,7 +114,10 @@ def lay_out(wheel: Wheel, libraries: Path, folder: Path) -> None:
     for name, file in texts.items():
         if file.exists():
             shutil.copy(file, content / "licenses" / f"{name}.txt")
-    (content / "backend.json").write_text(json.dumps(manifest(wheel, content / "lib"), indent=2) + "\n")
+    told = manifest(wheel, content / "lib")
+    (content / "backend.json").write_text(json.dumps(told, indent=2) + "\n")
+    packages = [pins.load().natives[wheel.native]] if wheel.native else [pins.load().source]
+    (folder / "sbom.json").write_text(sbom.document(wheel.distribution, version(), packages, told["modules"], core=False))
     words = {"distribution": wheel.distribution, "package": package, "group": GROUP, "version": version(), "core": CORE,
              "label": wheel.distribution.removeprefix("gollama-"),
              "summary": f"gollama's {wheel.backend.upper() if len(wheel.backend) < 5 else wheel.backend.title()} backend.",
@@ -105,6 +125,7 @@ def lay_out(wheel: Wheel, libraries: Path, folder: Path) -> None:
     (content / "__init__.py").write_text(DOOR.format(**words))
     (folder / "README.md").write_text(README.format(**words))
     (folder / "pyproject.toml").write_text(PROJECT.format(**words))
+    (folder / "setup.py").write_text(SETUP.format(**words))
 
 
 def build(wheel: Wheel, output: Path, libraries: Path | None = None) -> Path:
