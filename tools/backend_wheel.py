@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tools import compile as compiling
-from tools import natives, pins, sbom
+from tools import natives, pins, sbom, tags
 from tools.pins import CORE, Wheel
 
 GROUP = "gollama.backends"
@@ -110,6 +110,7 @@ def lay_out(wheel: Wheel, libraries: Path, folder: Path) -> None:
         if not (libraries / name).is_file():
             raise natives.NativesError(f"{libraries} holds no {name}, which {wheel.name} is to hold: the row in wheels.toml is wrong")
         compiling.copy_native(libraries / name, content / "lib")
+    tags.platform_tag(wheel, wheel.provider, (content / "lib").iterdir())
     texts = {"llama.cpp": natives.source_tree() / "LICENSE", "node-llama-cpp": libraries / "LICENSE"}
     for name, file in texts.items():
         if file.exists():
