@@ -34,12 +34,12 @@ def package(root: Path, folder: Path) -> Core:
     return core
 
 
-def _licenses(source: Path, libraries: Path | None, folder: Path) -> None:
+def _licenses(source: Path, more: dict[str, Path], folder: Path) -> None:
     """The licence texts of everything whose code is in the libraries."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     texts = {"llama.cpp": source / "LICENSE",
-             **({"node-llama-cpp": libraries / "LICENSE"} if libraries else {}),
+             **more,
              **{file.name.removeprefix("LICENSE-"): file for file in (source / "licenses").glob("LICENSE-*")},
              **{file.parent.name: file for file in (source / "vendor").rglob("LICENSE*")}}
     for name, file in texts.items():

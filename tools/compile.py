@@ -38,8 +38,9 @@ class Compiler:
     system: str
 
     def version(self) -> str:
+        """One line; those below it may name folders, which differ from build to build."""
         command = [*self.cpp, "--version"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
 def this_compiler() -> Compiler:

@@ -17,5 +17,5 @@ class Core:
     modules: dict[str, str]  # backends that are loaded on demand, by llama.cpp's name for them
     packages: dict[str, str]  # what they were made from, with each package's sha512
     build: dict[str, Any]  # compiler and options, where they were compiled here
-    licences: Path | None = None  # a folder with a licence of the libraries' builder
+    licences: dict[str, Path]  # those of what is in the libraries beside llama.cpp and what it carries
     compiler: tuple[str, ...] = ()  # the compiler that `_llama` needs too, so that it asks no more of a machine than they do

@@ -140,6 +140,6 @@ def provide(root: Path, wheel: Wheel, lib: Path) -> Core:
         compiling.build(library, lib, lib / library.name)
     order = (tools.file_name("ggml-base"), library.name)
     package = pins.load().source
-    build = {"target": wheel.target, "compiler": tools.compiler.version().splitlines()[0], "options": options(wheel.target)}
+    build = {"target": wheel.target, "compiler": tools.compiler.version(), "options": options(wheel.target)}
     return Core(lib, load_order=order, linked=order, modules={"rpc": tools.file_name("ggml-rpc")}, packages={package.spec: package.sha512},
-                build=build, compiler=tools.compiler.c)
+                build=build, licences={"libc++": tools.zig.parent / "lib" / "libcxx" / "LICENSE.TXT"}, compiler=tools.compiler.c)

