@@ -6,6 +6,7 @@ tools/ (fetching, compiling).
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
@@ -14,6 +15,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
+STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded Python has no stable ABI
 sys.path.insert(0, str(ROOT))
 
 from tools import assemble, natives, sbom  # noqa: E402  # the source tree is not a package of the build environment
@@ -76,7 +78,7 @@ class NativeDistribution(Distribution):
 
 setup(
     distclass=NativeDistribution,
-    ext_modules=[Extension("gollama._llama", sources=[], py_limited_api=True)],
+    ext_modules=[Extension("gollama._llama", sources=[], py_limited_api=STABLE)],
     cmdclass={"build_ext": BuildExtension, "sdist": SourceDistribution, "bdist_wheel": Wheel},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if STABLE else {},
 )

@@ -86,7 +86,7 @@ def extension(extension: Any, root: Path, core: Core, scratch: Path) -> None:
     builder = build_ffi.ffi_builder(core.compiler)
     includes = "".join(f'#include "{name}"\n' for name in build_ffi.BOUND)
     # the binding needs no speed of its own, and -O1 halves the time to compile it
-    builder.set_source("gollama._llama", includes, py_limited_api=True)
+    builder.set_source("gollama._llama", includes, py_limited_api=extension.py_limited_api)
     source = scratch / "_llama.c"
     builder.emit_c_code(str(source))
     symbols = scratch / "_llama.map"
@@ -94,7 +94,7 @@ def extension(extension: Any, root: Path, core: Core, scratch: Path) -> None:
 
     extension.sources = [str(source)]
     extension.include_dirs = [str(build_ffi.INCLUDE), str(build_ffi.UPSTREAM)]
-    extension.define_macros = [("LLAMA_SHARED", None), ("Py_LIMITED_API", "0x030a0000")]
+    extension.define_macros = [("LLAMA_SHARED", None), *([("Py_LIMITED_API", "0x030a0000")] if extension.py_limited_api else [])]
     extension.extra_compile_args = ["-O1", "-g0", "-fvisibility=hidden", "-Wno-deprecated-declarations", "-Wno-unused-function"]
     extension.extra_objects = [str((core.lib / name).resolve()) for name in reversed(core.linked)]
     extension.extra_link_args = ["-s", "-Wl,-rpath,$ORIGIN/lib", f"-Wl,--version-script={symbols}"]

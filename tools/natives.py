@@ -209,11 +209,13 @@ def _check_out(bundle: Path, folder: Path) -> Path:
 
 
 def main(arguments: list[str]) -> None:
+    """[FOLDER [TARGET ...]]: fetch what this machine builds from, or the named targets, and copy it into the folder."""
     wheel, provider = pins.chosen()
-    if provider == "source":
-        folders = {"source": source_tree()}
-    else:
-        folders = dict(zip((wheel.prebuilt, "source"), fetch(wheel.prebuilt), strict=True))
+    names = arguments[1:] or ([wheel.prebuilt] if provider == "prebuilt" else [])
+    for name in names:
+        if name not in pins.load().natives:
+            raise NativesError(f"wheels.toml has no native package {name!r}; there are: {', '.join(pins.load().natives)}")
+    folders = {"source": source_tree(), **{name: library_folder(name) for name in names}}
     for name, folder in folders.items():
         if arguments:
             shutil.copytree(folder, Path(arguments[0]) / name, dirs_exist_ok=True)

@@ -87,6 +87,12 @@ class Wheel:
         """A word for it, unlike that of any other row."""
         return f"{self.distribution}-{self.tag}"
 
+    def build_identifier(self, python: str) -> str:
+        """What cibuildwheel calls the build of a core for a Python tag: "cp310-manylinux_x86_64"."""
+        interpreter = python.split("-")[-1] if python.endswith("t") else python.split("-")[0]
+        kind = self.tag.split("_")[0]
+        return f"{interpreter}-{kind}_{self.machine}"
+
 
 @dataclass(frozen=True)
 class Pins:
@@ -107,8 +113,9 @@ class Pins:
         raise PinsError(f"there are no native libraries for {asked}; the platforms with some are: {known}")
 
     def matrix(self) -> list[dict[str, Any]]:
-        """A job for each wheel, as GitHub's `strategy.matrix.include` takes it."""
-        return [{"name": f"{wheel.name}-{python}", **vars(wheel), "python": python} for wheel in self.wheels for python in wheel.python]
+        """A job for each wheel, as GitHub's `strategy.matrix.include` takes it; `build` is cibuildwheel's name for a core's."""
+        return [{"name": f"{wheel.name}-{python}", "row": wheel.name, **vars(wheel), "python": python,
+                 "build": wheel.build_identifier(python) if wheel.core else None} for wheel in self.wheels for python in wheel.python]
 
 
 def _package(target: str, row: dict[str, Any], content: str) -> Package:

@@ -35,4 +35,5 @@ def provide(root: Path, wheel: Wheel, lib: Path) -> Core:
     c_and_cpp = ("libggml-base.so", f"libggml.{pinned.release}.so", f"libllama.{pinned.release}.so", "libmtmd.so", "libgollama.so")
     packages = {package.spec: package.sha512 for package in (pinned.natives[wheel.prebuilt], pinned.source)}
     return Core(lib, load_order=(*c_and_cpp[:3], "libllama-common.so", *c_and_cpp[3:]), linked=c_and_cpp,
-                modules={"rpc": "libggml-rpc.so"}, packages=packages, build={"package": wheel.prebuilt}, licences={"node-llama-cpp": libraries / "LICENSE"})
+                modules={"rpc": "libggml-rpc.so"}, packages=packages, build={"package": wheel.prebuilt},
+                licences={"node-llama-cpp": libraries / "LICENSE"})

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import gollama
+from gollama import _native
 from gollama.lowlevel import ffi, lib
 
 PACKAGE = Path(gollama.__file__).parent
