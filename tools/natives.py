@@ -28,6 +28,7 @@ import platformdirs
 from tools import pins
 from tools.pins import Package
 
+COMMIT = ".commit"  # in a source tree: which it is of
 STAMP = ".package"  # in each unpacked folder: the sha512 of the package it came from
 ELSEWHERE = "or set GOLLAMA_NATIVE_DIR to a folder made by `python -m tools.natives FOLDER` on another machine"
 
@@ -87,8 +88,11 @@ def _folder(package: Package) -> Path:
     return folder
 
 
-def obtain(package: Package, folder: Path) -> None:
-    """Download, verify and unpack one package into `folder`, which appears whole or not at all."""
+def obtain(package: Package, folder: Path, commit: str | None = None) -> None:
+    """Download, verify and unpack one package into `folder`, which appears whole or not at all.
+
+    Of a bundle the pinned commit's tree, or another's ("HEAD").
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{package.target}-", dir=folder.parent) as staging:
@@ -100,7 +104,7 @@ def obtain(package: Package, folder: Path) -> None:
             if not content.exists():
                 raise NativesError(f"{package.spec} holds no {package.content!r}; the pin in wheels.toml is wrong")
             if package.content.endswith(".bundle"):
-                content = _check_out(content, Path(staging) / "tree")
+                content = _check_out(content, Path(staging) / "tree", commit)
             elif (unpacked / "LICENSE").exists():
                 shutil.copy(unpacked / "LICENSE", content / "LICENSE")
             (content / STAMP).write_text(package.sha512)
@@ -185,13 +189,13 @@ def unpack(archive: Path, folder: Path) -> None:
                 shutil.copyfileobj(content, file, 1 << 20)
 
 
-def _check_out(bundle: Path, folder: Path) -> Path:
+def _check_out(bundle: Path, folder: Path, commit: str | None = None) -> Path:
+    """The bundle's tree at the pinned commit, or another one: "HEAD"."""
     git = shutil.which("git")
     if git is None:
         raise NativesError(f"git is needed to unpack llama.cpp's source and is not on PATH: install git, {ELSEWHERE}")
-    commit = pins.load().commit
 
-    def run(*arguments: str) -> None:
+    def run(*arguments: str) -> str:
         # no hooks, no templates, no user's configuration: a bundle is data here
         environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         result = subprocess.run([git, "-c", "core.symlinks=false", "-c", "core.autocrlf=false", *arguments],
@@ -201,9 +205,11 @@ def _check_out(bundle: Path, folder: Path) -> Path:
                 raise OSError(errno.ENOSPC, "No space left on device")
             raise NativesError(f"git could not unpack llama.cpp's source ({result.stderr.strip()}): "
                                "remove the download from npm's cache and try again")
+        return result.stdout
 
     run("clone", "--quiet", "--no-checkout", "--template=", str(bundle), str(folder))
-    run("-C", str(folder), "checkout", "--quiet", commit)
+    run("-C", str(folder), "checkout", "--quiet", commit or pins.load().commit)
+    (folder / COMMIT).write_text(run("-C", str(folder), "rev-parse", "HEAD").strip())
     shutil.rmtree(folder / ".git")
     return folder
 

@@ -102,6 +102,6 @@ def _load_cpu_backend(ffi: Any, lib: Any, variants: list[str]) -> str:
     scores = {name: lib.gollama_backend_score(os.fsencode(FOLDER / name), error) if len(variants) > 1 else 1 for name in variants}
     for name in sorted(scores, key=lambda name: -scores[name]):
         if scores[name] > 0 and lib.gollama_backend_load(os.fsencode(FOLDER / name), error):
-            return name.removeprefix("libggml-cpu-").removeprefix("ggml-cpu-").split(".")[0]
+            return Path(name).stem.removeprefix("lib").removeprefix("ggml-cpu-")
     message = ffi.string(error.message).decode(errors="replace")
     raise LibraryError(f"none of the CPU libraries in {FOLDER} runs on this processor: {message or ', '.join(variants)}")
