@@ -76,7 +76,7 @@ def rewrite(text: str, packages: dict[str, Package], source: Package, release: s
     document["llama_cpp"]["release"], document["llama_cpp"]["commit"] = release, commit
     for row, package in [(document["source"], source), *((document["native"][name], package) for name, package in packages.items())]:
         row["version"], row["sha512"] = package.version, package.sha512
-    return tomlkit.dumps(document)
+    return str(tomlkit.dumps(document))
 
 
 @contextmanager

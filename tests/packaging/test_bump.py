@@ -17,7 +17,7 @@ OTHER = "3.20.0"  # a version that all packages have, of an older llama.cpp
 def test_a_report_says_what_came_went_and_changed() -> None:
     old = {"a": "int a(void);", "b": "int b(void);", "c": "int c(void);"}
     told = bump.report(old, {"b": "int b(void);", "c": "int c(int);", "d": "int d(void);"}, "old to new")
-    assert told.split() == "# old to new ## Added (1) - `d` ## Removed (1) - `a` ## Changed (1) - `c`".split()
+    assert told == "# old to new\n\n## Added (1)\n- `d`\n## Removed (1)\n- `a`\n## Changed (1)\n- `c`\n"
 
 
 @pytest.mark.slow
