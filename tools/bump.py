@@ -51,7 +51,7 @@ def newest_of_all(pinned: Pins) -> str:
     released = [version for version in common if re.fullmatch(r"[\d.]+", version)]
     if not released:
         raise NativesError("there is no version that all packages have")
-    return max(released, key=Version)
+    return str(max(released, key=Version))
 
 
 def moved(package: Package, version: str) -> Package:

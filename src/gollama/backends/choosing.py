@@ -78,7 +78,9 @@ def choose(options: LoadOptions) -> Choice:
         known = [one for one in candidates if one.backend in AUTO]
         candidates = sorted(known, key=lambda one: AUTO.index(one.backend)) + [one for one in candidates if one.backend not in AUTO]
     elif not candidates:
-        raise BackendError(f"backend {options.backend!r} is not installed (installed: {_names(installed())}): {advice(options.backend)}")
+        unreadable = [f"{one.distribution}: {one.problem}" for one in installed() if not one.backend]  # it may be one of these
+        raise BackendError("; ".join([f"backend {options.backend!r} is not installed (installed: {_names(installed())}): "
+                                      f"{advice(options.backend)}", *unreadable]))
     notes = []
     for backend in candidates:
         probed = probe(backend)
