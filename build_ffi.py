@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,11 @@ def header_folder(source: Path) -> Path:
     return UPSTREAM
 
 
-def compiler() -> list[str]:
-    return shlex.split(sysconfig.get_config_var("CC") or "cc")
-
-
-def preprocess(*flags: str) -> str:
-    """The bound headers as the C preprocessor leaves them, with line markers."""
+def preprocess(compiler: Sequence[str], *flags: str) -> str:
+    """The bound headers as the C preprocessor leaves them, with line markers; without a compiler given, the interpreter's own."""
     source = "".join(f'#include "{name}"\n' for name in BOUND)
-    command = [*compiler(), "-E", *flags, f"-I{INCLUDE}", f"-I{UPSTREAM}", "-xc", "-"]
+    compiler = compiler or shlex.split(sysconfig.get_config_var("CC") or "cc")
+    command = [*compiler, "-E", *flags, f"-I{INCLUDE}", f"-I{UPSTREAM}", "-xc", "-"]
     return subprocess.run(command, input=source, capture_output=True, text=True, check=True).stdout
 
 
@@ -133,10 +130,10 @@ def wanted(name: str, node: Any) -> bool:
     return not isinstance(node, c_ast.Decl) or isinstance(node.type, (c_ast.Struct, c_ast.Enum, c_ast.Union))
 
 
-def constants() -> Iterator[str]:
+def constants(compiler: Sequence[str] = ()) -> Iterator[str]:
     """The object-like macros of the bound headers whose text is a number."""
     found: set[str] = set()
-    for name, line in lines_of(preprocess("-dD")):
+    for name, line in lines_of(preprocess(compiler, "-dD")):
         words = line.split(None, 2)
         if name in BOUND and len(words) == 3 and words[0] == "#define" and words[1].isidentifier():
             value = words[2].split("//")[0].strip().strip("()").rstrip("uUlL")
@@ -149,9 +146,9 @@ def constants() -> Iterator[str]:
             yield f"#define {words[1]} ..."
 
 
-def declarations() -> str:
+def declarations(compiler: Sequence[str] = ()) -> str:
     """The cdef: what cffi reads."""
-    text = preprocess()
+    text = preprocess(compiler)
     kept = [(name, statement) for name, statement, deprecated in statements(text) if not deprecated]
     generator = c_generator.CGenerator()
     lines = []
@@ -164,15 +161,15 @@ def declarations() -> str:
         _Cdef().visit(node)
         lines.append(generator.visit(node) + ";")
     # two headers may repeat one typedef
-    return "\n".join([*dict.fromkeys([*constants(), *lines]), CALLBACKS])
+    return "\n".join([*dict.fromkeys([*constants(compiler), *lines]), CALLBACKS])
 
 
-def ffi_builder() -> Any:
+def ffi_builder(compiler: Sequence[str] = ()) -> Any:
     """The cffi.FFI with the declarations and the C prelude set; the caller says how to compile it."""
     import cffi
 
     builder = cffi.FFI()
-    builder.cdef(declarations())
+    builder.cdef(declarations(compiler))
     return builder
 
 

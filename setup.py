@@ -6,16 +6,19 @@ tools/ (fetching, compiling).
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import Distribution, Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
+STABLE = not sysconfig.get_config_var("Py_GIL_DISABLED")  # free-threaded Python has no stable ABI
 sys.path.insert(0, str(ROOT))
 
-from tools import assemble, natives  # noqa: E402  # the source tree is not a package of the build environment
+from tools import assemble, natives, sbom  # noqa: E402  # the source tree is not a package of the build environment
 
 
 class BuildExtension(build_ext):
@@ -28,10 +31,13 @@ class BuildExtension(build_ext):
     def _assemble(self) -> None:
         os.chdir(ROOT)
         package = ROOT / "src" / "gollama" if self.editable_mode or self.inplace else Path(self.build_lib) / "gollama"
-        assemble.package(ROOT, package)
-        assemble.extension(self.extensions[0], ROOT, package, Path(self.build_temp))
+        self.core = assemble.package(ROOT, package)
+        assemble.extension(self.extensions[0], ROOT, self.core, Path(self.build_temp))
 
     def build_extensions(self) -> None:
+        if self.core.compiler:
+            # with none of the interpreter's flags: they are for its own compiler
+            self.compiler.set_executables(compiler_so=[*self.core.compiler, "-fPIC"], linker_so=[*self.core.compiler, "-shared"])
         # the interpreter's own link flags may name its builder's folders; a wheel must not carry those along
         self.compiler.linker_so = [word for word in self.compiler.linker_so if not word.startswith(("-Wl,-rpath", "-L"))]
         super().build_extensions()
@@ -48,6 +54,23 @@ class SourceDistribution(sdist):
         super().run()
 
 
+class Wheel(bdist_wheel):
+    """Named by what the libraries need, and not by this machine; with an SBOM."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        python, abi, platform = super().get_tag()
+        package = Path(self.bdist_dir) / "gollama"
+        # an editable wheel holds no libraries, and stays on this machine
+        return python, abi, assemble.platform_tag(package) if (package / "lib").is_dir() else platform
+
+    def write_wheelfile(self, wheelfile_base: str, *generator: str) -> None:
+        super().write_wheelfile(wheelfile_base, *generator)
+        package = Path(self.bdist_dir) / "gollama"
+        if (package / "lib").is_dir():
+            name, version = self.distribution.get_name(), self.distribution.get_version()
+            sbom.write(Path(wheelfile_base), name, assemble.bill_of_materials(package, name, version))
+
+
 class NativeDistribution(Distribution):
     def has_ext_modules(self) -> bool:
         return True
@@ -55,7 +78,7 @@ class NativeDistribution(Distribution):
 
 setup(
     distclass=NativeDistribution,
-    ext_modules=[Extension("gollama._llama", sources=[], py_limited_api=True)],
-    cmdclass={"build_ext": BuildExtension, "sdist": SourceDistribution},
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    ext_modules=[Extension("gollama._llama", sources=[], py_limited_api=STABLE)],
+    cmdclass={"build_ext": BuildExtension, "sdist": SourceDistribution, "bdist_wheel": Wheel},
+    options={"bdist_wheel": {"py_limited_api": "cp310"}} if STABLE else {},
 )

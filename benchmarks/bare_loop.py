@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+ALL = 9999  # layers
+
 
 class BareLoop:
     """Loads a model and decodes greedily, by llama.h alone."""
 
-    def __init__(self, path: str, *, context_size: int = 2048, threads: int = 2) -> None:
+    def __init__(self, path: str, *, context_size: int = 2048, threads: int = 2, gpu_layers: int = 0) -> None:
         _llama = importlib.import_module("gollama._llama")
         self.ffi, self.lib = _llama.ffi, _llama.lib
         ffi, lib = self.ffi, self.lib
@@ -23,6 +25,7 @@ class BareLoop:
             lib.ggml_backend_load_all_from_path(os.fsencode(folder))
             lib.llama_backend_init()
         params = lib.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
         params.load_mode = lib.LLAMA_LOAD_MODE_MMAP
         self.model = lib.llama_model_load_from_file(os.fsencode(path), params)
         self.vocab = lib.llama_model_get_vocab(self.model)

@@ -60,6 +60,49 @@ GOLLAMA_API void gollama_set_log_level(int32_t level);
 GOLLAMA_API int32_t gollama_backend_score(const char * path, gollama_error * error);
 GOLLAMA_API bool    gollama_backend_load (const char * path, gollama_error * error);
 
+/* ---- devices and their memory ------------------------------------------------------------------------------ */
+
+typedef struct gollama_device {
+    const char * name;        /* unique in the process: "CPU", "CUDA0", "Vulkan1" */
+    const char * description;
+    const char * backend;     /* as ggml calls it: "CPU", "CUDA", "Vulkan" */
+    const char * id;          /* on its bus, "0000:01:00.0"; NULL where nobody knows */
+    int32_t      type;        /* enum ggml_backend_dev_type */
+    uint64_t     memory_free; /* bytes */
+    uint64_t     memory_total;
+} gollama_device;
+
+/* The devices of all backends that were loaded; what `name` and so on point to lives as long as the process. */
+GOLLAMA_API int32_t gollama_device_count(void);
+GOLLAMA_API bool    gollama_device_describe(int32_t index, gollama_device * device, gollama_error * error);
+
+/* Whether a device answers and computes: opens it, adds two numbers on it and lets it go again. */
+GOLLAMA_API bool gollama_device_try(const char * name, gollama_error * error);
+
+/* Bytes that a model and one context of it take on a device. */
+typedef struct gollama_memory {
+    ggml_backend_dev_t device; /* NULL: the host */
+    uint64_t weights;
+    uint64_t context;          /* KV cache and recurrent states */
+    uint64_t compute;
+    uint64_t memory_free;      /* now, of the device */
+    uint64_t memory_total;
+} gollama_memory;
+
+/* What loading would take, without doing it: a row for each device that is used, the host's last. Their number. */
+GOLLAMA_API int32_t gollama_estimate(const char * path, struct llama_model_params model, struct llama_context_params context,
+                                     gollama_memory * rows, int32_t capacity, gollama_error * error);
+
+/* Choose what model->n_gpu_layers < 0 and context->n_ctx == 0 leave open such that it fits: `leave` bytes stay free on each device.
+ * Fails with GOLLAMA_OUT_OF_MEMORY where nothing does. `tensor_split` has llama_max_devices() numbers and `overrides`
+ * llama_max_tensor_buft_overrides(); the parameters point to them afterwards. */
+GOLLAMA_API bool gollama_fit(const char * path, struct llama_model_params * model, struct llama_context_params * context,
+                             float * tensor_split, struct llama_model_tensor_buft_override * overrides, size_t * leave,
+                             uint32_t least_context, gollama_error * error);
+
+/* What a context took of each device, as gollama_estimate tells it. */
+GOLLAMA_API int32_t gollama_context_memory(struct llama_context * context, gollama_memory * rows, int32_t capacity, gollama_error * error);
+
 /* ---- models ------------------------------------------------------------------------------------------------ */
 
 /* Load a model after checking the file's header, sizes and vocabulary. */

@@ -4,65 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import build_ffi
-from tools import compile as compiling
-from tools import natives, pins
+from tools import natives, pins, prebuilt, sbom, source_build, tags
+from tools.core import Core
 
 SYMBOLS = "{ global: PyInit__llama; local: *; };\n"
-
-
-def load_order() -> list[str]:
-    """The libraries that `_llama` stands on, each behind those that it needs itself."""
-    release = pins.load().release
-    return ["libggml-base.so", f"libggml.{release}.so", f"libllama.{release}.so", "libllama-common.so", "libmtmd.so",
-            "libgollama.so"]
+PROVIDERS = {"prebuilt": prebuilt.provide, "source": source_build.provide}
 
 
 def headers() -> None:
     build_ffi.header_folder(natives.source_tree())
 
 
-def package(root: Path, folder: Path) -> None:
+def package(root: Path, folder: Path) -> Core:
     """Fill `folder`/lib, `folder`/licenses and `folder`/_build.json."""
-    pinned = pins.load()
-    target = pinned.core_wheel(*pins.this_platform()).native
-    libraries, source = natives.fetch(target)
-    build_ffi.header_folder(source)
-
+    wheel, provider = pins.chosen()
     lib = folder / "lib"
     shutil.rmtree(lib, ignore_errors=True)
     lib.mkdir(parents=True)
-    prebuilt = sorted(file for file in libraries.iterdir() if ".so" in file.name)
-    if not any(pinned.release in file.name for file in prebuilt):
-        raise natives.NativesError(f"{libraries} holds no libraries of llama.cpp {pinned.release}: "
-                                   "it was made for another version of gollama, make it anew")
-    for file in prebuilt:
-        compiling.copy_native(file, lib)
-
-    digest = natives.digest(source)
-    with ThreadPoolExecutor(2) as pool:
-        upstream = [compiling.mtmd(source, pinned.release), compiling.rpc(source)]
-        for built in pool.map(lambda library: compiling.build_cached(library, lib, digest), upstream):
-            shutil.copy(built, lib / built.name)
-    with tempfile.TemporaryDirectory() as generated:
-        compiling.build(compiling.shim(root, source, pinned.release, Path(generated)), lib, lib / "libgollama.so")
-
-    _licenses(source, libraries, folder / "licenses")
-    (folder / "_build.json").write_text(json.dumps(_manifest(target, lib), indent=2) + "\n")
+    core = PROVIDERS[provider](root, wheel, lib)
+    source = natives.source_tree()
+    build_ffi.header_folder(source)
+    _licenses(source, core.licences, folder / "licenses")
+    (folder / "_build.json").write_text(json.dumps(_manifest(core), indent=2) + "\n")
+    return core
 
 
-def _licenses(source: Path, libraries: Path, folder: Path) -> None:
+def _licenses(source: Path, more: dict[str, Path], folder: Path) -> None:
     """The licence texts of everything whose code is in the libraries."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    texts = {"llama.cpp": source / "LICENSE", "node-llama-cpp": libraries / "LICENSE",
+    texts = {"llama.cpp": source / "LICENSE",
+             **more,
              **{file.name.removeprefix("LICENSE-"): file for file in (source / "licenses").glob("LICENSE-*")},
              **{file.parent.name: file for file in (source / "vendor").rglob("LICENSE*")}}
     for name, file in texts.items():
@@ -70,40 +47,55 @@ def _licenses(source: Path, libraries: Path, folder: Path) -> None:
             shutil.copy(file, folder / f"{name}.txt")
 
 
-def _manifest(target: str, lib: Path) -> dict[str, Any]:
+def _manifest(core: Core) -> dict[str, Any]:
     """What the package was built from; the loader reads it instead of searching."""
     pinned = pins.load()
-    files = sorted(file.name for file in lib.iterdir())
+    wheel, provider = pins.chosen()
+    files = sorted(file.name for file in core.lib.iterdir())
+    backends = [row for row in pinned.wheels if not row.core and (row.system, row.machine) == (wheel.system, wheel.machine)]
     return {
         "llama_cpp": {"release": pinned.release, "commit": pinned.commit},
-        "target": target,
-        "machine": platform.machine(),
-        "packages": {package.spec: package.sha512 for package in (pinned.natives[target], pinned.source)},
-        "load_order": load_order(),
+        "provider": provider,
+        "build": core.build,
+        "system": wheel.system,
+        "machine": wheel.machine,
+        "packages": core.packages,
+        "load_order": core.load_order,
         "cpu_variants": [name for name in files if "ggml-cpu" in name],
-        "modules": {"rpc": "libggml-rpc.so"},
-        "libraries": {name: hashlib.sha256((lib / name).read_bytes()).hexdigest() for name in files},
+        "wheels": [{"distribution": row.distribution, "backend": row.backend, "tag": row.tag} for row in backends],
+        "modules": core.modules,
+        "libraries": {name: hashlib.sha256((core.lib / name).read_bytes()).hexdigest() for name in files},
     }
 
 
-def extension(extension: Any, root: Path, package_folder: Path, scratch: Path) -> None:
+def platform_tag(folder: Path) -> str:
+    """The wheel's platform tag, by what the libraries of the finished package need."""
+    return tags.platform_tag(*pins.chosen(), sorted(folder.rglob("*.so")))
+
+
+def bill_of_materials(folder: Path, name: str, version: str) -> str:
+    """The SBOM of the finished package."""
+    manifest, pinned = json.loads((folder / "_build.json").read_text(encoding="utf-8")), pins.load()
+    packages = [package for package in (*pinned.natives.values(), pinned.source) if package.spec in manifest["packages"]]
+    return sbom.document(name, version, packages, manifest["libraries"], core=True, zig=manifest["build"].get("compiler", ""))
+
+
+def extension(extension: Any, root: Path, core: Core, scratch: Path) -> None:
     """Write the C source of `gollama._llama` and tell setuptools how to compile and link it."""
     scratch.mkdir(parents=True, exist_ok=True)
-    builder = build_ffi.ffi_builder()
+    builder = build_ffi.ffi_builder(core.compiler)
     includes = "".join(f'#include "{name}"\n' for name in build_ffi.BOUND)
     # the binding needs no speed of its own, and -O1 halves the time to compile it
-    builder.set_source("gollama._llama", includes, py_limited_api=True)
+    builder.set_source("gollama._llama", includes, py_limited_api=extension.py_limited_api)
     source = scratch / "_llama.c"
     builder.emit_c_code(str(source))
     symbols = scratch / "_llama.map"
     symbols.write_text(SYMBOLS)
 
-    lib = package_folder / "lib"
-    linked = [name for name in reversed(load_order()) if name != "libllama-common.so"]  # C++ only
     extension.sources = [str(source)]
     extension.include_dirs = [str(build_ffi.INCLUDE), str(build_ffi.UPSTREAM)]
-    extension.define_macros = [("LLAMA_SHARED", None), ("Py_LIMITED_API", "0x030a0000")]
+    extension.define_macros = [("LLAMA_SHARED", None), *([("Py_LIMITED_API", "0x030a0000")] if extension.py_limited_api else [])]
     extension.extra_compile_args = ["-O1", "-g0", "-fvisibility=hidden", "-Wno-deprecated-declarations", "-Wno-unused-function"]
-    extension.extra_objects = [str((lib / name).resolve()) for name in linked]
+    extension.extra_objects = [str((core.lib / name).resolve()) for name in reversed(core.linked)]
     extension.extra_link_args = ["-s", "-Wl,-rpath,$ORIGIN/lib", f"-Wl,--version-script={symbols}"]
     extension.depends = [str(root / "include" / "gollama.h")]

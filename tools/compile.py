@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -17,16 +16,36 @@ import sysconfig
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tools.natives import NativesError, cache_directory
+from tools.pins import this_platform
 
 WORKERS = max(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2)
 
 
 def _command(variable: str, otherwise: str) -> list[str]:
     return shlex.split(os.environ.get(variable) or sysconfig.get_config_var(variable) or otherwise)
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """The commands that compile, and the system they compile for in wheels.toml's words."""
+
+    c: tuple[str, ...]
+    cpp: tuple[str, ...]
+    system: str
+
+    def version(self) -> str:
+        """One line; those below it may name folders, which differ from build to build."""
+        command = [*self.cpp, "--version"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def this_compiler() -> Compiler:
+    """The machine's own: CC and CXX, else what the interpreter was built with."""
+    return Compiler(tuple(_command("CC", "cc")), tuple(_command("CXX", "c++")), this_platform()[0])
 
 
 @dataclass(frozen=True)
@@ -39,26 +58,30 @@ class Library:
     defines: tuple[str, ...] = ()
     links: tuple[str, ...] = ()  # file names of libraries beside it
     flags: tuple[str, ...] = ()
+    compiler: Compiler = field(default_factory=this_compiler)
+    objects: tuple[Path, ...] = ()  # compiled already
+    exports: Path | None = None  # a linker script of the functions that leave the library
+    system_libraries: tuple[str, ...] = ("-lpthread",)
 
     def compile_command(self, source: Path, output: Path) -> list[str]:
         c = source.suffix == ".c" and source.name != "sha1.c"  # sha1.c holds C++, upstream compiles it as such
-        compiler = [*_command("CC", "cc"), "-std=c11"] if c else [*_command("CXX", "c++"), "-xc++", "-std=c++17"]
-        return [*compiler, "-O2", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", *self.flags,
+        compiler = [*self.compiler.c, "-std=c11"] if c else [*self.compiler.cpp, "-xc++", "-std=c++17"]
+        position = [] if self.compiler.system == "windows" else ["-fPIC"]
+        return [*compiler, "-O2", "-DNDEBUG", *position, "-fvisibility=hidden", *self.flags,
                 *(f"-D{define}" for define in self.defines), *(word for include in self.includes for word in ("-isystem", str(include))),
                 "-c", str(source), "-o", str(output)]
 
     def link_command(self, objects: Iterable[Path], libraries: Path, output: Path) -> list[str]:
-        origin = "@loader_path" if platform.system() == "Darwin" else "$ORIGIN"
-        named = [f"-Wl,-soname,{self.name}", "-Wl,--as-needed"] if platform.system() == "Linux" else []
-        return [*_command("CXX", "c++"), "-shared", "-s", *map(str, objects),
-                *(str(libraries / link) for link in self.links),
-                f"-Wl,-rpath,{origin}", *named, "-lpthread", "-o", str(output)]
+        special = {"linux": [f"-Wl,-soname,{self.name}", "-Wl,--as-needed", "-Wl,-rpath,$ORIGIN"],
+                   "macos": ["-Wl,-rpath,@loader_path"]}.get(self.compiler.system, [])
+        exports = [f"-Wl,--version-script={self.exports}"] if self.exports and self.compiler.system == "linux" else []
+        return [*self.compiler.cpp, "-shared", "-s", *map(str, objects), *map(str, self.objects),
+                *(str(libraries / link) for link in self.links), *special, *exports, *self.system_libraries, "-o", str(output)]
 
     def key(self, digest: str) -> str:
         """Changes whenever the library would come out otherwise."""
-        version = subprocess.run([*_command("CXX", "c++"), "--version"], capture_output=True, text=True, check=True).stdout
         command = replace(self, includes=()).compile_command(Path("x.cpp"), Path("x.o"))
-        parts = [digest, version, *command, *self.links, *(source.name for source in self.sources)]
+        parts = [digest, self.compiler.version(), *command, *self.links, *(source.name for source in self.sources)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -68,10 +91,10 @@ def build(library: Library, libraries: Path, output: Path) -> Path:
         objects = [Path(scratch) / f"{number}.o" for number in range(len(library.sources))]
         # large files first, so that no core waits at the end
         order = sorted(zip(library.sources, objects, strict=True), key=lambda pair: -pair[0].stat().st_size)
-        list(pool.map(lambda pair: _run(library.compile_command(*pair)), order))
+        list(pool.map(lambda pair: run(library.compile_command(*pair)), order))
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = output.with_name(f".{output.name}.{os.getpid()}")
-        _run(library.link_command(objects, libraries, partial))
+        run(library.link_command(objects, libraries, partial))
         partial.replace(output)
     return output
 
@@ -85,14 +108,20 @@ def build_cached(library: Library, libraries: Path, digest: str) -> Path:
     return output
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str], **environment: str) -> None:
+    """Run a build step; NativesError with the end of what it said where it fails."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True)
+        result = subprocess.run(command, capture_output=True, text=True, env={**_environment(), **environment})
     except FileNotFoundError:
         raise NativesError(f"the compiler {command[0]!r} is not on PATH: install a C and a C++ compiler (Debian: "
                            "`apt install g++`), or name yours in CC and CXX") from None
     if result.returncode:
-        raise NativesError(f"{shlex.join(command)} failed:\n{result.stderr[-4000:]}")
+        raise NativesError(f"{shlex.join(command)} failed:\n{(result.stdout + result.stderr)[-4000:]}")
+
+
+def _environment() -> dict[str, str]:
+    """This process's, less the variable that switches ggml's instruction sets off (it is for reproducible builds)."""
+    return {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
 
 
 def mtmd(source: Path, release: str) -> Library:

@@ -28,6 +28,7 @@ import platformdirs
 from tools import pins
 from tools.pins import Package
 
+COMMIT = ".commit"  # in a source tree: which it is of
 STAMP = ".package"  # in each unpacked folder: the sha512 of the package it came from
 ELSEWHERE = "or set GOLLAMA_NATIVE_DIR to a folder made by `python -m tools.natives FOLDER` on another machine"
 
@@ -87,8 +88,11 @@ def _folder(package: Package) -> Path:
     return folder
 
 
-def obtain(package: Package, folder: Path) -> None:
-    """Download, verify and unpack one package into `folder`, which appears whole or not at all."""
+def obtain(package: Package, folder: Path, commit: str | None = None) -> None:
+    """Download, verify and unpack one package into `folder`, which appears whole or not at all.
+
+    Of a bundle the pinned commit's tree, or another's ("HEAD").
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{package.target}-", dir=folder.parent) as staging:
@@ -97,12 +101,12 @@ def obtain(package: Package, folder: Path) -> None:
             unpacked = Path(staging) / "unpacked"
             unpack(archive, unpacked)
             content = unpacked / package.content
+            if not content.exists():
+                raise NativesError(f"{package.spec} holds no {package.content!r}; the pin in wheels.toml is wrong")
             if package.content.endswith(".bundle"):
-                content = _check_out(content, Path(staging) / "tree")
+                content = _check_out(content, Path(staging) / "tree", commit)
             elif (unpacked / "LICENSE").exists():
                 shutil.copy(unpacked / "LICENSE", content / "LICENSE")
-            if not content.is_dir():
-                raise NativesError(f"{package.spec} holds no {package.content!r}; the pin in wheels.toml is wrong")
             (content / STAMP).write_text(package.sha512)
             _publish(content, folder)
     except OSError as error:
@@ -185,13 +189,13 @@ def unpack(archive: Path, folder: Path) -> None:
                 shutil.copyfileobj(content, file, 1 << 20)
 
 
-def _check_out(bundle: Path, folder: Path) -> Path:
+def _check_out(bundle: Path, folder: Path, commit: str | None = None) -> Path:
+    """The bundle's tree at the pinned commit, or another one: "HEAD"."""
     git = shutil.which("git")
     if git is None:
         raise NativesError(f"git is needed to unpack llama.cpp's source and is not on PATH: install git, {ELSEWHERE}")
-    commit = pins.load().commit
 
-    def run(*arguments: str) -> None:
+    def run(*arguments: str) -> str:
         # no hooks, no templates, no user's configuration: a bundle is data here
         environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         result = subprocess.run([git, "-c", "core.symlinks=false", "-c", "core.autocrlf=false", *arguments],
@@ -201,16 +205,23 @@ def _check_out(bundle: Path, folder: Path) -> Path:
                 raise OSError(errno.ENOSPC, "No space left on device")
             raise NativesError(f"git could not unpack llama.cpp's source ({result.stderr.strip()}): "
                                "remove the download from npm's cache and try again")
+        return result.stdout
 
     run("clone", "--quiet", "--no-checkout", "--template=", str(bundle), str(folder))
-    run("-C", str(folder), "checkout", "--quiet", commit)
+    run("-C", str(folder), "checkout", "--quiet", commit or pins.load().commit)
+    (folder / COMMIT).write_text(run("-C", str(folder), "rev-parse", "HEAD").strip())
     shutil.rmtree(folder / ".git")
     return folder
 
 
 def main(arguments: list[str]) -> None:
-    target = pins.load().core_wheel(*pins.this_platform()).native
-    folders = dict(zip((target, "source"), fetch(target), strict=True))
+    """[FOLDER [TARGET ...]]: fetch what this machine builds from, or the named targets, and copy it into the folder."""
+    wheel, provider = pins.chosen()
+    names = arguments[1:] or ([wheel.prebuilt] if provider == "prebuilt" else [])
+    for name in names:
+        if name not in pins.load().natives:
+            raise NativesError(f"wheels.toml has no native package {name!r}; there are: {', '.join(pins.load().natives)}")
+    folders = {"source": source_tree(), **{name: library_folder(name) for name in names}}
     for name, folder in folders.items():
         if arguments:
             shutil.copytree(folder, Path(arguments[0]) / name, dirs_exist_ok=True)

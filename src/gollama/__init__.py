@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gollama.backends import Device, devices
 from gollama.chat import AssistantMessage, ChatOptions, ChatPrompt, SystemMessage, TextPart, Tool, ToolMessage, UserMessage
 from gollama.context import Context
 from gollama.conversation import Conversation
 from gollama.embedding import Embedder
 from gollama.engine import EngineStats
 from gollama.errors import (
+    BackendError,
     BrokenError,
     BusyError,
     CancelledError,
@@ -65,6 +67,7 @@ __all__ = [
     "AssistantMessage",
     "AsyncLLM",
     "AsyncStream",
+    "BackendError",
     "BrokenError",
     "BusyError",
     "CancelledError",
@@ -79,6 +82,9 @@ __all__ = [
     "Context",
     "ContextOverflowError",
     "Conversation",
+    "Device",
+    "DeviceMonitor",
+    "DeviceSample",
     "DownloadError",
     "Embedder",
     "EngineStats",
@@ -117,6 +123,7 @@ __all__ = [
     "UserMessage",
     "VersionInfo",
     "__version__",
+    "devices",
     "version_info",
 ]
 
@@ -124,6 +131,7 @@ __all__ = [
 if TYPE_CHECKING:
     from gollama.aio import AsyncLLM, AsyncStream
     from gollama.chat.schemas import Schema
+    from gollama.monitor import DeviceMonitor, DeviceSample
 
 
 def __getattr__(name: str) -> Any:
@@ -132,6 +140,10 @@ def __getattr__(name: str) -> Any:
         from gollama import aio
 
         return getattr(aio, name)
+    if name in ("DeviceMonitor", "DeviceSample"):
+        from gollama import monitor
+
+        return getattr(monitor, name)
     if name == "Schema":
         from gollama.chat.schemas import Schema
 

@@ -15,10 +15,17 @@ INT32_MAX = 2**31 - 1
 FLOAT32_MAX = 3.4028234e38
 
 
+def described(default: Any, help: str) -> Any:
+    """A dataclass field whose record checks it itself. The default is a function that makes one, or a value that cannot change."""
+    if callable(default):
+        return dataclasses.field(default_factory=default, metadata={"help": help})
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
 def option(default: Any, help: str, kind: type, *, least: float | None = None, most: float | None = None,
-           choices: tuple[str, ...] = (), optional: bool = False) -> Any:
-    """A dataclass field; `optional` admits None, whose meaning the help text tells."""
-    metadata = {"help": help, "kind": kind, "least": least, "most": most, "choices": choices, "optional": optional}
+           choices: tuple[str, ...] = (), words: tuple[str, ...] = (), optional: bool = False) -> Any:
+    """A dataclass field; `optional` admits None, whose meaning the help text tells. A number may have `words` in its place."""
+    metadata = {"help": help, "kind": kind, "least": least, "most": most, "choices": choices, "words": words, "optional": optional}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -29,15 +36,15 @@ def help_text(record: type, name: str) -> str:
 def check(record: Any) -> None:
     """Check every field of a record that was made with `option`; numbers of the other kind are converted."""
     for field in dataclasses.fields(record):
-        if field.metadata:
+        if "kind" in field.metadata:
             value = _checked(field.name, getattr(record, field.name), field.metadata)
             object.__setattr__(record, field.name, value)
 
 
 def _checked(name: str, value: Any, rule: Mapping[str, Any]) -> Any:
     kind = rule["kind"]
-    if value is None and rule["optional"]:
-        return None
+    if (value is None and rule["optional"]) or (isinstance(value, str) and value in rule["words"]):
+        return value
     if kind is bool or kind is str:
         if not isinstance(value, kind):
             raise OptionError(f"{name} must be a {kind.__name__}, not {value!r}")
@@ -51,7 +58,7 @@ def _checked(name: str, value: Any, rule: Mapping[str, Any]) -> Any:
                 raise TypeError
             value = value.__index__() if kind is int else float(value)
         except (AttributeError, TypeError, ValueError, OverflowError):
-            value_kind = "a whole number" if kind is int else "a number"
+            value_kind = " or ".join(["a whole number" if kind is int else "a number", *map(repr, rule["words"])])
             raise OptionError(f"{name} must be {value_kind}, not {value!r}") from None
     if kind is float:
         try:

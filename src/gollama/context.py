@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from gollama import _native
 from gollama._resource import Resource
-from gollama._threads import usable_cores
+from gollama.backends.estimating import DeviceMemory, memory_rows
+from gollama.backends.placement import DEFAULT_CONTEXT_SIZE, context_fields
 from gollama.errors import ContextOverflowError, OptionError
 from gollama.model import Model
 from gollama.options import LoadOptions
@@ -16,18 +17,11 @@ from gollama.sampler import Sampler
 if TYPE_CHECKING:
     import numpy
 
-DEFAULT_CONTEXT_SIZE = 4096
-
 
 def context_size(model: Model, options: LoadOptions) -> int:
-    """The context size to ask for: what the options say, or the default."""
-    return options.context_size or min(model.n_ctx_train or DEFAULT_CONTEXT_SIZE, DEFAULT_CONTEXT_SIZE)
-
-
-def compute_fields(options: LoadOptions) -> _native.ComputeFields:
-    """How to compute, as the options say it."""
-    threads = options.threads or usable_cores()
-    return {"threads": threads, "threads_batch": options.threads_batch or threads, "flash_attention": options.flash_attention}
+    """The context size to ask for: what the options say or loading found to fit, or the default."""
+    given = model.placement.context_size if isinstance(options.context_size, str) else options.context_size
+    return given or min(model.n_ctx_train or DEFAULT_CONTEXT_SIZE, DEFAULT_CONTEXT_SIZE)
 
 
 class Context(Resource):
@@ -44,14 +38,8 @@ class Context(Resource):
             raise OptionError(f"only the vocabulary of {model.path.name} was loaded; there is nothing to compute with")
         self.model = model
         options = options or LoadOptions()
-        self._handle: _native.ContextHandle = _native.ContextHandle(model._handle, {
-            "context_size": context_size(model, options),
-            "batch_size": options.batch_size,
-            "micro_batch_size": options.micro_batch_size,
-            "sequences": sequences,
-            "outputs": outputs,
-            **compute_fields(options),
-        })
+        self._handle: _native.ContextHandle = _native.ContextHandle(
+            model._handle, context_fields(options, context_size(model, options), sequences, outputs))
 
     @property
     def context_size(self) -> int:
@@ -111,6 +99,10 @@ class Context(Resource):
         view = numpy.frombuffer(buffer, numpy.float32)
         view.flags.writeable = False
         return view
+
+    def memory(self) -> tuple[DeviceMemory, ...]:
+        """What it and its model take of each device's memory, the host's row last."""
+        return memory_rows(self._handle.memory())
 
     def truncate(self, n_tokens: int) -> bool:
         """Forget all but the first n tokens; False, and nothing forgotten, where this model's memory cannot."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gollama import _native
 from gollama._rerank import PairFormatter
 from gollama._resource import Resource
-from gollama.context import compute_fields
+from gollama.backends.placement import compute_fields
 from gollama.errors import ContextOverflowError, NativeError, OptionError, TextError
 from gollama.model import Model
 from gollama.options import LoadOptions
@@ -51,7 +51,8 @@ class Embedder(Resource):
             raise NativeError(f"{model.path.name} ({model.architecture}) has an encoder and a decoder: llama.cpp gives no embeddings of it")
         self.model = model
         self.options = options = options or LoadOptions()
-        self._limit = min(filter(None, (options.context_size or model.n_ctx_train or options.micro_batch_size, model.n_positions)))
+        given = options.context_size if isinstance(options.context_size, int) else None
+        self._limit = min(filter(None, (given or model.n_ctx_train or options.micro_batch_size, model.n_positions)))
         self._batch_size = min(options.micro_batch_size, self._limit)
         if model.is_generative:  # llama.cpp computes the logits of each token along with it
             self._batch_size = min(self._batch_size, max(LEAST_BATCH, MOST_LOGITS // model.n_vocab))

@@ -11,6 +11,10 @@ class LibraryError(GollamaError, ImportError):
     """The compiled libraries are missing, cannot be loaded, or are not the ones gollama was built with."""
 
 
+class BackendError(GollamaError, RuntimeError):
+    """A backend or a device that was asked for and cannot be had; the message says what was found and what would help."""
+
+
 class NativeError(GollamaError, RuntimeError):
     """llama.cpp refused or failed; the message carries its own words."""
 

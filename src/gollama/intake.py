@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gollama import _native, models
-from gollama._memory import available_memory
+from gollama.backends import DeviceMemory
 from gollama.chat import ChatFormatter, ChatOptions, ChatPrompt, Message
 from gollama.engine import ContextDevice, Engine, Prefixes, Request, sampler_handle
 from gollama.errors import ClosedError, ContextOverflowError, NativeError, OptionError, TextError
@@ -30,7 +30,7 @@ class Intake:
         self._draft_model: Model | None = None
         self._device = self._make_device(options) if model.is_generative else None
         self._engine = None if self._device is None else Engine(
-            self._device, max_sequences=_affordable_sequences(model, options, self._device.context_size),
+            self._device, max_sequences=affordable_sequences(self._device, options.max_sequences),
             queue_size=options.queue_size, cache_bytes=options.prefix_cache * 2**20)
         self._adapters: dict[str, _native.AdapterHandle] = {}
         self._chat_template = options.chat_template
@@ -61,6 +61,11 @@ class Intake:
     def engine(self) -> Engine:
         """NativeError for a model that does not continue text."""
         return self._generative()[0]
+
+    def memory(self) -> tuple[DeviceMemory, ...]:
+        """Of the context as it is between two steps."""
+        engine, device = self._generative()
+        return engine.call(lambda _: device.context.memory())
 
     @property
     def context_size(self) -> int:
@@ -232,11 +237,10 @@ class Intake:
 
 
 
-def _affordable_sequences(model: Model, options: LoadOptions, context_size: int) -> int:
-    """max_sequences, but no more than fit into half of the memory that is left."""
-    free = available_memory()
-    each = model.bytes_per_token * context_size
-    return options.max_sequences if free is None else max(1, min(options.max_sequences, 1 + free // 2 // max(each, 1)))
+def affordable_sequences(device: ContextDevice, most: int) -> int:
+    """max_sequences, but no more than fit into half of the memory that is left on each device."""
+    more = [row.memory_free // 2 // row.context for row in device.context.memory() if row.context and row.memory_free]
+    return max(1, min(most, 1 + min(more, default=most)))
 
 
 def check_request(n_vocab: int, params: SamplingParams, priority: Any, timeout: Any) -> None:

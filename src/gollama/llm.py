@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from gollama import _native, models, scoring, states
 from gollama._options import record
+from gollama.backends import Device, DeviceMemory, Estimate, cpu, estimate
 from gollama.chat import ChatPrompt, Message, split_options
 from gollama.chat.answers import answered
 from gollama.chat.choosing import SCORING, candidates, choose
@@ -61,6 +62,14 @@ class LLM:
         self._embedders: dict[str, Embedder] = {}
         self._embedding = threading.Lock()
 
+    @classmethod
+    def estimate(cls, model: str | os.PathLike[str], *, sequences: int = 1, options: LoadOptions | None = None, **fields: Any) -> Estimate:
+        """What loading with these options would take of each device's memory, without loading. A name is fetched first.
+
+        `sequences` generations at once, each with a context of its own. Within 10 % of what `memory` says after loading.
+        """
+        return estimate(models.resolve(model), record(LoadOptions, options, fields, "options"), sequences)
+
     def __enter__(self) -> LLM:
         return self
 
@@ -73,6 +82,16 @@ class LLM:
     @property
     def closed(self) -> bool:
         return self.model.closed
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """What it computes on, the CPU last, with the memory that was free before loading. The CPU's `note` tells why no GPU is used."""
+        placement = self.model.placement
+        return (*placement.devices, cpu("; ".join(placement.notes)))
+
+    def memory(self) -> tuple[DeviceMemory, ...]:
+        """What it takes of each device's memory now, the host's row last; more generations at once take more context."""
+        return self.intake.memory()
 
     @property
     def context_size(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gollama import _native
 from gollama._resource import Resource
+from gollama.backends.placement import place, unplaced
 from gollama.errors import ModelNotFoundError, OptionError
 from gollama.options import LoadOptions
 
@@ -49,14 +50,9 @@ class Model(Resource):
         self.path = existing_file(path)
         self.vocab_only = vocab_only
         options = options or LoadOptions()
-        self._handle: _native.ModelHandle = _native.ModelHandle(self.path, {
-            "gpu_layers": -1 if options.gpu_layers is None else options.gpu_layers,
-            "main_gpu": options.main_gpu,
-            "use_mmap": options.use_mmap,
-            "use_mlock": options.use_mlock,
-            "check_tensors": options.check_tensors,
-            "vocab_only": vocab_only,
-        }, on_progress)
+        self.placement = unplaced() if vocab_only else place(self.path, options)
+        fields = self.placement.fields(options, vocab_only=vocab_only)
+        self._handle: _native.ModelHandle = _native.ModelHandle(self.path, fields, on_progress)
         self._facts = self._handle.facts()
 
     def __repr__(self) -> str:
@@ -205,14 +201,6 @@ class Model(Resource):
     def control_tokens(self) -> dict[int, str]:
         """Every control token's id and text."""
         return self._handle.control_tokens()
-
-    @property
-    def bytes_per_token(self) -> int:
-        """What a token of context needs in the memory of all layers, at 16 bits; windows and recurrent layers need less."""
-        heads, metadata = max(self._facts["n_head"], 1), self.metadata
-        width = self.n_embd // heads
-        key, value = (int(metadata.get(f"{self.architecture}.attention.{name}_length", width)) for name in ("key", "value"))
-        return 2 * self.n_layer * max(self.n_head_kv, 1) * (key + value)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from gollama._options import FLOAT32_MAX, INT32_MAX, check, option
+from gollama._options import FLOAT32_MAX, INT32_MAX, check, described, option
 from gollama.errors import OptionError
 
+BACKENDS = ("cpu", "cuda", "hip", "metal", "sycl", "vulkan", "opencl")
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")  # what llama.cpp keeps keys and values in
 MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
+MOST_OVERRIDES = 1024
 HISTORY_MAX = 2**20  # llama.cpp allocates this much at once
 SEED_MAX = 2**32 - 2  # llama.cpp takes 2**32 - 1 for "random"
 
@@ -24,15 +28,32 @@ class LoadOptions:
     8192
     """
 
-    context_size: int | None = option(
-        None, "tokens of prompt and answer together, for each generation; None: as trained, at most 4096", int, least=1, optional=True)
+    context_size: int | str | None = option(
+        None, "tokens of prompt and answer together, for each generation; auto: as trained, or less where memory is short; "
+        "None: as trained, at most 4096", int, least=1, words=("auto",), optional=True)
     batch_size: int = option(2048, "most tokens given to llama_decode at once", int, least=1)
     micro_batch_size: int = option(512, "most tokens computed at once; more needs more memory", int, least=1)
     threads: int | None = option(
         None, "threads for single tokens; None: the cores this process may use", int, least=1, most=512, optional=True)
     threads_batch: int | None = option(None, "threads for prompts; None: as many as `threads`", int, least=1, most=512, optional=True)
-    gpu_layers: int | None = option(None, "layers kept on a GPU; None: all, where there is one", int, least=0, optional=True)
-    main_gpu: int = option(0, "the GPU that computes what is not split", int, least=0)
+    backend: str = option("auto", "what to compute with; auto: the best that is installed and works here", str,
+                          choices=("auto", *BACKENDS))
+    devices: Sequence[int | str] | None = described(None, "numbers among the backend's devices, or their names; kept as a tuple; None: all")
+    prefer_gpu: bool = option(True, "backend auto takes a GPU where there is one", bool)
+    gpu_layers: int | str = option("auto", "layers kept on GPUs; auto: as many as fit their memory; all: all, or an error", int,
+                                   least=0, words=("auto", "all"))
+    gpu_memory: int | Sequence[int] | None = described(
+        None, "MiB to take of each device at most, or one number for all; kept as a tuple; None: what is free, but a little")
+    split_mode: str = option("layer", "how several GPUs share a model: none (only the main one), layer, row, tensor", str,
+                             choices=("none", "layer", "row", "tensor"))
+    tensor_split: Sequence[float] = described((), "a share for each device; kept as a tuple; none: by free memory")
+    main_gpu: int = option(0, "the GPU, among those used, that computes what is not split", int, least=0)
+    tensor_overrides: Mapping[str, str] = described(dict, "the device for tensors whose names a regular expression finds: experts on "
+                                                    r'the CPU are {r"\.ffn_.*_exps\.": "CPU"}')
+    cache_type_k: str = option("f16", "how the context keeps keys; less precise takes less memory", str, choices=CACHE_TYPES)
+    cache_type_v: str = option("f16", "how it keeps values; below f16 it needs flash attention", str, choices=CACHE_TYPES)
+    numa: str | None = option(None, "how to use the nodes of a NUMA machine, for the whole process; the first choice stays", str,
+                              choices=("distribute", "isolate", "numactl"), optional=True)
     use_mmap: bool = option(True, "map the file into memory instead of reading it", bool)
     use_mlock: bool = option(False, "keep the model from being swapped out", bool)
     check_tensors: bool = option(False, "check every tensor's data while loading", bool)
@@ -50,6 +71,14 @@ class LoadOptions:
 
     def __post_init__(self) -> None:
         check(self)
+        object.__setattr__(self, "devices", _devices(self.devices))
+        object.__setattr__(self, "gpu_memory", _amounts(self.gpu_memory))
+        object.__setattr__(self, "tensor_split", _shares(self.tensor_split))
+        object.__setattr__(self, "tensor_overrides", _overrides(self.tensor_overrides))
+
+    def __hash__(self) -> int:
+        return hash(tuple(tuple(value.items()) if isinstance(value, Mapping) else value
+                          for value in (getattr(self, name) for name in self.__dataclass_fields__)))
 
 
 @dataclass(frozen=True)
@@ -151,3 +180,59 @@ def _biases(value: Any) -> Mapping[int, float]:
         if isinstance(bias, bool) or not isinstance(bias, (int, float)) or bias != bias or bias > FLOAT32_MAX:
             raise OptionError(f"logit_bias for token {token} must be a number or -inf (never), not {bias!r}")
     return MappingProxyType({token: float(max(bias, -FLOAT32_MAX) if isinstance(bias, int) else bias) for token, bias in value.items()})
+
+
+def _listed(name: str, value: Any, what: str) -> tuple[Any, ...]:
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise OptionError(f"{name} must be a list of {what}, not {value!r}")
+    return tuple(value)
+
+
+def _devices(value: Any) -> tuple[int | str, ...] | None:
+    if value is None:
+        return None
+    devices = _listed("devices", value, "numbers and names of devices")
+    for device in devices:
+        if isinstance(device, bool) or not isinstance(device, (int, str)) or device == "" or (isinstance(device, int) and device < 0):
+            raise OptionError(f"devices must hold numbers and names of devices, not {device!r}")
+    if not devices:
+        raise OptionError("devices is empty: name some, or ask for backend='cpu'")
+    if len(set(devices)) < len(devices):
+        raise OptionError(f"devices names one twice: {devices}")
+    return devices
+
+
+def _amounts(value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    amounts = (value,) if isinstance(value, int) else _listed("gpu_memory", value, "MiB, one for each device")
+    for amount in amounts:
+        if isinstance(amount, bool) or not isinstance(amount, int) or not 0 < amount <= INT32_MAX:
+            raise OptionError(f"gpu_memory must be MiB, whole numbers of at least 1, not {amount!r}")
+    return amounts or None
+
+
+def _shares(value: Any) -> tuple[float, ...]:
+    shares = _listed("tensor_split", value, "shares, one for each device")
+    for share in shares:
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= FLOAT32_MAX:
+            raise OptionError(f"tensor_split must hold numbers of at least 0, not {share!r}")
+    if shares and not sum(shares) > 0:
+        raise OptionError("tensor_split gives no device a share")
+    return tuple(map(float, shares))
+
+
+def _overrides(value: Any) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        raise OptionError(f"tensor_overrides must map regular expressions to names of devices, not be {value!r}")
+    if len(value) > MOST_OVERRIDES:
+        raise OptionError(f"tensor_overrides may hold {MOST_OVERRIDES} patterns, not {len(value)}")
+    for pattern, device in value.items():
+        for text in (pattern, device):
+            if not isinstance(text, str) or not text or "\0" in text:
+                raise OptionError(f"tensor_overrides must map regular expressions to names of devices; {text!r} is neither")
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise OptionError(f"tensor_overrides: {pattern!r} is no regular expression: {error}") from None
+    return MappingProxyType(dict(value))

@@ -13,11 +13,12 @@ __version__ = "0.1.0"
 class VersionInfo:
     gollama: str
     llama_cpp: str  # the release the libraries are of
-    target: str  # the native package they came from
+    target: str  # what the libraries were made for, and how: "linux x86_64, prebuilt"
     cpu_variant: str  # the CPU library chosen for this processor
 
 
 def version_info() -> VersionInfo:
     """The versions; loads the libraries if that has not been done."""
     library = _native.library()
-    return VersionInfo(__version__, library.release, _native.build()["target"], library.cpu_variant)
+    target = "{system} {machine}, {provider}".format(**_native.build())
+    return VersionInfo(__version__, library.release, target, library.cpu_variant)

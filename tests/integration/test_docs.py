@@ -37,9 +37,20 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("command", commands())
 def test_a_command_of_the_readme_runs(command: str) -> None:
     program = f"{sys.executable} -m gollama"
-    result = subprocess.run(["sh", "-c", re.sub(r"\bgollama (?=run|pull|list|show|version)", f"{program} ", command)],
-                            capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL)
+    spelled = re.sub(r"\bgollama (?=run|pull|list|show|version|doctor|devices|estimate)", f"{program} ", command)
+    result = subprocess.run(["sh", "-c", spelled], capture_output=True, text=True, timeout=200, stdin=subprocess.DEVNULL)
     assert result.returncode == 0 and result.stdout
+
+
+def test_every_wheel_is_in_the_table() -> None:
+    from tools import pins
+
+    page = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `gollama-")]
+    words = {"linux": "Linux", "windows": "Windows", "macos": "macOS"}
+    for wheel in pins.load().wheels:
+        assert any(f"`{wheel.distribution}`" in row and words[wheel.system] in row and wheel.machine in row for row in rows), wheel.name
+        assert wheel.libc != "musl" or any("musl" in row and wheel.machine in row for row in rows)
 
 
 def test_there_are_examples() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -27,7 +28,17 @@ def assert_rendered(handle: _native.ChatTemplatesHandle, template: str, conversa
         with pytest.raises(ChatError):
             rendered(handle, REQUESTS[conversation])
     else:
-        assert rendering(rendered(handle, REQUESTS[conversation])) == recorded["rendering"], conversation
+        found, expected = rendering(rendered(handle, REQUESTS[conversation])), recorded["rendering"]
+        assert rules(found.pop("grammar")) == rules(expected["grammar"]), conversation
+        assert found == {name: value for name, value in expected.items() if name != "grammar"}, conversation
+
+
+def rules(grammar: str) -> str | list[str]:
+    """A grammar to compare. llama.cpp numbers and orders some of its rules as a hash table of the C++ library has them, and the
+    expected ones come from a program with another such library than a core that was built from source."""
+    if _native.build()["provider"] == "prebuilt":
+        return grammar
+    return sorted(re.sub(r"-\d+", "-N", grammar).split())
 
 
 def test_what_is_recorded() -> None:

@@ -34,7 +34,7 @@ class Program:
 
     def lines(self, given: str = "") -> list[dict[str, Any]]:
         """The lines of JSON that the program writes, run in llama.cpp's tree with that text as its input; at most once per text."""
-        libraries, source = natives.fetch(pins.load().core_wheel(*pins.this_platform()).native)
+        libraries, source = natives.fetch(pins.load().core_wheel(*pins.this_platform()).prebuilt)
         folder = natives.cache_directory() / "compiled" / f"{self.name}-{self._key(libraries, source)}"
         output = folder / f"{hashlib.sha256(given.encode()).hexdigest()[:16]}.jsonl"
         folder.mkdir(parents=True, exist_ok=True)

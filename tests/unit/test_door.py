@@ -16,10 +16,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # top to bottom; a module imports from its own layer or one below
 LAYERS = (
-    ("__main__",), ("cli",), ("__init__", "lowlevel"), ("aio",), ("llm",), ("conversation",),
+    ("__main__",), ("cli",), ("__init__", "lowlevel"), ("aio", "bench", "doctor"), ("llm", "monitor"), ("conversation",),
     ("intake", "tool_loop", "states", "scoring"), ("jobs",),
-    ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("models", "version"),
-    ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options",), ("errors",),
+    ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",),
+    ("models", "version", "backends"), ("machine",),
+    ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options", "_cache"), ("errors",),
 )
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 

@@ -4,18 +4,31 @@
 """
 
 from gollama._native.chat import ChatFormat, ChatParser, ChatTemplatesHandle, Rendered, builtin_templates
-from gollama._native.context import ContextFields, ContextHandle, Sampled, State, Step
+from gollama._native.context import HOST, ContextFields, ContextHandle, MemoryRow, Sampled, State, Step
+from gollama._native.devices import (
+    DeviceFacts,
+    Fitted,
+    cpu_features,
+    devices,
+    estimate,
+    fit,
+    init_numa,
+    load_backend,
+    preload,
+    try_device,
+)
 from gollama._native.embedding import EmbedderFields, EmbedderHandle, Piece
 from gollama._native.handles import Handle
 from gollama._native.library import Library, build, library
-from gollama._native.model import AdapterHandle, LoadFields, ModelHandle
-from gollama._native.parameters import ComputeFields
+from gollama._native.model import AdapterHandle, ModelHandle
+from gollama._native.parameters import ComputeFields, LoadFields, PlacementFields
 from gollama._native.sampler import SamplerHandle, sampling_defaults
 from gollama._native.schema import schema_grammar
 from gollama._native.speculator import DraftRequest, SpeculatorHandle
 from gollama._native.text import utf8
 
 __all__ = [
+    "HOST",
     "AdapterHandle",
     "ChatFormat",
     "ChatParser",
@@ -23,14 +36,18 @@ __all__ = [
     "ComputeFields",
     "ContextFields",
     "ContextHandle",
+    "DeviceFacts",
     "DraftRequest",
     "EmbedderFields",
     "EmbedderHandle",
+    "Fitted",
     "Handle",
     "Library",
     "LoadFields",
+    "MemoryRow",
     "ModelHandle",
     "Piece",
+    "PlacementFields",
     "Rendered",
     "Sampled",
     "SamplerHandle",
@@ -39,8 +56,16 @@ __all__ = [
     "Step",
     "build",
     "builtin_templates",
+    "cpu_features",
+    "devices",
+    "estimate",
+    "fit",
+    "init_numa",
     "library",
+    "load_backend",
+    "preload",
     "sampling_defaults",
     "schema_grammar",
+    "try_device",
     "utf8",
 ]

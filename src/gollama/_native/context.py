@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from gollama._native import log
 from gollama._native.failures import Failures
 from gollama._native.handles import Handle
-from gollama._native.library import library
+from gollama._native.library import Library, library
 from gollama._native.model import AdapterHandle, ModelHandle
 from gollama._native.parameters import ComputeFields, context_params
 from gollama._native.sampler import SamplerHandle
-from gollama._native.text import decode
+from gollama._native.text import c_text, decode
 from gollama.errors import ClosedError, GollamaError, OptionError, OutOfMemoryError
+
+HOST = "host"  # the name of its row
 
 
 class ContextFields(ComputeFields):
@@ -25,6 +27,40 @@ class ContextFields(ComputeFields):
     micro_batch_size: int
     sequences: int
     outputs: int  # most rows of a step whose logits are wanted
+
+
+def sized_params(lib: Any, fields: ContextFields) -> Any:
+    """llama_context_params of these fields; a `context_size` of 0 is llama.cpp's own."""
+    params = context_params(lib, fields)
+    params.n_ctx = fields["context_size"] * fields["sequences"]
+    params.n_batch = fields["batch_size"]
+    params.n_ubatch = fields["micro_batch_size"]
+    params.n_seq_max = fields["sequences"]
+    params.n_outputs_max = max(fields["outputs"], fields["sequences"])
+    return params
+
+
+class MemoryRow(NamedTuple):
+    """Bytes that a model and a context take of a device's memory; HOST is what remains in the host's."""
+
+    device: str
+    weights: int
+    context: int
+    compute: int
+    memory_free: int
+    memory_total: int
+
+
+def memory_room(loaded: Library) -> tuple[Any, int]:
+    """An array for a row of each device and the host's, and its length."""
+    capacity = loaded.lib.gollama_device_count() + 1
+    return loaded.ffi.new("gollama_memory[]", capacity), capacity
+
+
+def memory_rows(loaded: Library, rows: Any, count: int) -> list[MemoryRow]:
+    ffi, lib = loaded.ffi, loaded.lib
+    return [MemoryRow(HOST if row.device == ffi.NULL else c_text(ffi, lib.ggml_backend_dev_name(row.device)) or "",
+                      row.weights, row.context, row.compute, row.memory_free, row.memory_total) for row in rows[0:count]]
 
 
 class Sampled(NamedTuple):
@@ -76,12 +112,7 @@ class ContextHandle(Handle):
         loaded = library()
         ffi, lib = loaded.ffi, loaded.lib
         log.follow_level(lib)
-        params = context_params(lib, fields)
-        params.n_ctx = fields["context_size"] * fields["sequences"]
-        params.n_batch = fields["batch_size"]
-        params.n_ubatch = fields["micro_batch_size"]
-        params.n_seq_max = fields["sequences"]
-        params.n_outputs_max = max(fields["outputs"], fields["sequences"])
+        params = sized_params(lib, fields)
         failures = Failures(loaded)
         with model.use() as pointer:
             context = lib.gollama_context_new(pointer, params, failures.error)
@@ -193,6 +224,14 @@ class ContextHandle(Handle):
     def resume(self) -> None:
         with self.use() as context:
             self._lib.gollama_context_resume(context)
+
+    def memory(self) -> list[MemoryRow]:
+        """What it and its model take of each device, the host's row last."""
+        rows, capacity = memory_room(library())
+        with self.use():
+            count = self._lib.gollama_context_memory(self._llama, rows, capacity, self._failures.error)
+            self._failures.check()
+        return memory_rows(library(), rows, count)
 
     def clear(self) -> None:
         with self.use():

@@ -98,9 +98,10 @@ def _check(ffi: Any, lib: Any, release: str) -> None:
 def _load_cpu_backend(ffi: Any, lib: Any, variants: list[str]) -> str:
     """Load the variant that suits this processor best; its name."""
     error = ffi.new("gollama_error *")
-    scores = {name: lib.gollama_backend_score(os.fsencode(FOLDER / name), error) for name in variants}
+    # one that is alone is for every processor of its kind, and has no score
+    scores = {name: lib.gollama_backend_score(os.fsencode(FOLDER / name), error) if len(variants) > 1 else 1 for name in variants}
     for name in sorted(scores, key=lambda name: -scores[name]):
         if scores[name] > 0 and lib.gollama_backend_load(os.fsencode(FOLDER / name), error):
-            return name.removeprefix("libggml-cpu-").removeprefix("ggml-cpu-").split(".")[0]
+            return Path(name).stem.removeprefix("lib").removeprefix("ggml-cpu-")
     message = ffi.string(error.message).decode(errors="replace")
     raise LibraryError(f"none of the CPU libraries in {FOLDER} runs on this processor: {message or ', '.join(variants)}")

@@ -5,25 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypedDict
+from typing import Any
 
 from gollama._native import callbacks, log
 from gollama._native.failures import Failures
 from gollama._native.handles import Handle
 from gollama._native.library import library
+from gollama._native.parameters import LoadFields, ModelParams
 from gollama._native.text import c_text, decode, path_bytes
 from gollama.errors import NativeError, TextError
-
-
-class LoadFields(TypedDict):
-    """llama_model_params by gollama's names."""
-
-    gpu_layers: int
-    main_gpu: int
-    use_mmap: bool
-    use_mlock: bool
-    check_tensors: bool
-    vocab_only: bool
 
 
 class ModelHandle(Handle):
@@ -33,17 +23,8 @@ class ModelHandle(Handle):
         loaded = library()
         ffi, lib = loaded.ffi, loaded.lib
         log.follow_level(lib)
-        params = lib.llama_model_default_params()
-        params.n_gpu_layers = fields["gpu_layers"]
-        params.main_gpu = fields["main_gpu"]
-        params.check_tensors = fields["check_tensors"]
-        params.vocab_only = fields["vocab_only"]
-        params.load_mode = {
-            (False, False): lib.LLAMA_LOAD_MODE_NONE,
-            (True, False): lib.LLAMA_LOAD_MODE_MMAP,
-            (False, True): lib.LLAMA_LOAD_MODE_MLOCK,
-            (True, True): lib.LLAMA_LOAD_MODE_MMAP_MLOCK,
-        }[fields["use_mmap"], fields["use_mlock"]]
+        placed = ModelParams(loaded, fields)
+        params = placed.params
         failures = Failures(loaded)
         with callbacks.progress(loaded, on_progress) as (params.progress_callback, params.progress_callback_user_data):
             pointer = lib.gollama_model_load(path_bytes(path), params, failures.error)

@@ -15,7 +15,8 @@ def main() -> None:
     """Entry point."""
     import typer
 
-    from gollama.cli.commands import app
+    from gollama.cli import commands, hardware  # noqa: F401 (they add themselves)
+    from gollama.cli.application import app
 
     try:
         code = app(standalone_mode=False)  # which leaves the words for usage errors to us

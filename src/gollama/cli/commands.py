@@ -12,26 +12,15 @@ import typer
 from gollama import models
 from gollama._options import help_text
 from gollama.cli import output
+from gollama.cli.application import JsonOption, ModelArgument, app, loading, read_given
 from gollama.cli.run import Session
 from gollama.errors import SchemaError, TextError
 from gollama.model import existing_file
 from gollama.options import LoadOptions, SamplingParams
 
-app = typer.Typer(
-    name="gollama", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
-    help="Run language models on this machine with llama.cpp.",
-)
-
-ModelArgument = Annotated[str, typer.Argument(help="A name (`gollama list` shows them) or the path of a GGUF file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 def _sampling(name: str, *names: str) -> Any:
     return typer.Option(*names, help=help_text(SamplingParams, name), show_default=False, rich_help_panel="Sampling")
-
-
-def _loading(name: str, *names: str) -> Any:
-    return typer.Option(*names, help=help_text(LoadOptions, name), show_default=False, rich_help_panel="Loading")
 
 
 @app.command()
@@ -67,18 +56,18 @@ def run(
         help="Whether to think first, for models that do; thoughts go to stderr.", show_default=False, rich_help_panel="Chat")] = None,
     chat_template: Annotated[Optional[str], typer.Option(  # noqa: UP045
         help="Jinja text, a file, or one of llama.cpp's names, in place of the model's own.", rich_help_panel="Chat")] = None,
-    context_size: Annotated[Optional[int], _loading("context_size", "--context-size", "-c")] = None,  # noqa: UP045
-    threads: Annotated[Optional[int], _loading("threads")] = None,  # noqa: UP045
-    gpu_layers: Annotated[Optional[int], _loading("gpu_layers")] = None,  # noqa: UP045
-    speculative: Annotated[Optional[str], _loading("speculative")] = None,  # noqa: UP045
+    context_size: Annotated[Optional[int], loading("context_size", "--context-size", "-c")] = None,  # noqa: UP045
+    threads: Annotated[Optional[int], loading("threads")] = None,  # noqa: UP045
+    gpu_layers: Annotated[Optional[int], loading("gpu_layers")] = None,  # noqa: UP045
+    speculative: Annotated[Optional[str], loading("speculative")] = None,  # noqa: UP045
 ) -> None:
     """Answer a prompt and end, or open a chat.
 
     In the chat, Ctrl-C stops the answer and keeps the chat, Ctrl-D leaves. Text that is piped in is the prompt.
     """
     given = locals()
-    sampling = SamplingParams(**_given(given, SamplingParams))
-    loading = LoadOptions(**_given(given, LoadOptions))
+    sampling = SamplingParams(**read_given(given, SamplingParams))
+    loading = LoadOptions(**read_given(given, LoadOptions))
     if prompt is None and not (sys.stdin and sys.stdin.isatty()):
         prompt = sys.stdin.read() if sys.stdin else ""
     if prompt is not None and not prompt.strip():
@@ -95,12 +84,6 @@ def run(
             output.print_json(session.answer_whole(prompt))
         else:
             session.answer(prompt)
-
-
-def _given(values: dict[str, Any], record: type) -> dict[str, Any]:
-    """The options of a record that were given on the command line."""
-    names = [field.name for field in dataclasses.fields(record)]
-    return {name: values[name] for name in names if values.get(name) not in (None, [])}
 
 
 def _read_schema(file: str) -> Any:

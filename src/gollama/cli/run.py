@@ -9,7 +9,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
-from gollama import models
+from gollama._cache import cache_directory
 from gollama.errors import GollamaError
 from gollama.llm import LLM
 from gollama.options import LoadOptions, SamplingParams
@@ -150,7 +150,7 @@ def _line_history() -> Iterator[None]:
     except ImportError:
         yield
         return
-    file = models.cache_directory() / "history"
+    file = cache_directory() / "history"
     with contextlib.suppress(OSError):
         readline.read_history_file(file)
     try:

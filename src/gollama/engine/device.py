@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gollama import _native
-from gollama.context import Context, compute_fields
+from gollama.backends.placement import SCORED_ROWS, compute_fields
+from gollama.context import Context
 from gollama.engine.request import Sampler
 
 if TYPE_CHECKING:
     from gollama.model import Model
     from gollama.options import LoadOptions
 
-SCORED_ROWS = 32  # rows of a step whose logits are kept to score a prompt; each is as wide as the vocabulary
 
 
 class State(Protocol):

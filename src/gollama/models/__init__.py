@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from gollama.errors import ModelNotFoundError
-from gollama.models.catalog import KnownModel, Part, Progress, cache_directory, known_models
+from gollama.models.catalog import KnownModel, Part, Progress, known_models
 
-__all__ = ["KnownModel", "Part", "Progress", "cache_directory", "fetch", "known_models", "resolve"]
+__all__ = ["KnownModel", "Part", "Progress", "fetch", "known_models", "resolve"]
 
 
 def resolve(model: str | os.PathLike[str], on_progress: Progress | None = None) -> Path:

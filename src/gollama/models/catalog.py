@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from gollama._cache import cache_directory
 
 Progress = Callable[[int, int], object]  # bytes done, bytes in all
 
@@ -43,13 +44,6 @@ class KnownModel:
     @property
     def is_cached(self) -> bool:
         return self.path.is_file()
-
-
-def cache_directory() -> Path:
-    """GOLLAMA_HOME, or the user's cache directory."""
-    import platformdirs
-
-    return Path(os.environ.get("GOLLAMA_HOME") or platformdirs.user_cache_dir("gollama", appauthor=False))
 
 
 @functools.cache

@@ -1,0 +1,29 @@
+"""The application that the commands belong to, and what their options have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+from gollama._options import help_text
+from gollama.options import LoadOptions
+
+app = typer.Typer(
+    name="gollama", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    help="Run language models on this machine with llama.cpp.",
+)
+
+ModelArgument = Annotated[str, typer.Argument(help="A name (`gollama list` shows them) or the path of a GGUF file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def loading(name: str, *names: str) -> Any:
+    return typer.Option(*names, help=help_text(LoadOptions, name), show_default=False, rich_help_panel="Loading")
+
+
+def read_given(values: dict[str, Any], record: type) -> dict[str, Any]:
+    """The options of a record that were given on the command line."""
+    names = [field.name for field in dataclasses.fields(record)]
+    return {name: values[name] for name in names if values.get(name) not in (None, [])}

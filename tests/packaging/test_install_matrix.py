@@ -1,0 +1,107 @@
+"""The built wheels in empty environments, for each Python at hand: `pytest -m slow tests/packaging/test_install_matrix.py`.
+
+Nothing but the wheels' own requirements comes from the index; no compiler is on PATH.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gollama import models
+from tests.support.backend_wheels import vulkan_wheel
+from tools import check_wheel
+
+VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+SMOKE = """
+import json, sys, gollama
+with gollama.LLM(sys.argv[1], context_size=256, threads=1) as llm:
+    text = llm.generate("The capital of France is", max_tokens=2, temperature=0).text
+    chat = llm.chat([{"role": "user", "content": "Say hi."}], max_tokens=4).text
+print(json.dumps({"text": text, "chat": bool(chat), "devices": [device.name for device in gollama.devices()],
+                  "installed": [one.distribution for one in gollama.backends.installed()]}))
+"""
+
+
+def interpreter(version: str) -> str | None:
+    """A Python of that version, on PATH or among pyenv's."""
+    if version == f"{sys.version_info[0]}.{sys.version_info[1]}":
+        return sys.executable
+    pyenv = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob(f"versions/{version}.*/bin/python"))
+    return str(pyenv[-1]) if pyenv else shutil.which(f"python{version}")
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that serves as a local index: the core and a backend, of this version and of another."""
+    folder = tmp_path_factory.mktemp("wheels")
+    given = os.environ.get("GOLLAMA_TEST_WHEEL")
+    if given:
+        shutil.copy(given, folder)
+    else:
+        check_wheel.build_wheel(folder)
+    vulkan_wheel(folder)
+    return folder
+
+
+class Environment:
+    def __init__(self, folder: Path, python: str, wheels: Path) -> None:
+        subprocess.run([python, "-m", "venv", str(folder)], check=True)
+        self.python, self._wheels = folder / "bin" / "python", wheels
+        # programs that an environment without a compiler still has
+        self._variables = {"PATH": str(folder / "bin"), "HOME": str(folder), "GOLLAMA_HOME": str(folder / "home")}
+        self._variables |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run([str(self.python), *command], capture_output=True, text=True, env=self._variables, timeout=280)
+        assert result.returncode == 0 or not check, result.stderr
+        return result
+
+    def pip(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run("-m", "pip", "--disable-pip-version-check", *arguments, check=check)
+
+    def install(self, *names: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.pip("install", "--only-binary=:all:", "--find-links", str(self._wheels), *names, check=check)
+
+    def smoke(self) -> dict[str, object]:
+        found: dict[str, object] = json.loads(self.run("-c", SMOKE, str(models.resolve("smollm2"))).stdout)
+        return found
+
+    def files(self) -> set[str]:
+        """The core's files and their digests."""
+        listed = self.run("-c", "import json, importlib.metadata as m; "
+                          "print(json.dumps([f'{f} {f.hash}' for f in m.files('gollama-cpu')]))").stdout
+        return set(json.loads(listed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_core_runs_in_an_empty_environment_and_a_backend_comes_and_goes(version: str, wheels: Path, tmp_path: Path) -> None:
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    environment = Environment(tmp_path / "environment", python, wheels)
+    environment.install("gollama-cpu")
+    core = environment.files()
+    found = environment.smoke()
+    assert found["text"] == " Paris." and found["chat"] and found["devices"] == ["CPU"] and found["installed"] == []
+    environment.install("gollama-vulkan")
+    found = environment.smoke()  # without its driver, or with a software device: the CPU goes on
+    assert found["text"] == " Paris." and found["installed"] == ["gollama-vulkan"]
+    assert environment.files() == core
+    environment.pip("uninstall", "-y", "gollama-vulkan")
+    assert environment.smoke()["installed"] == [] and environment.files() == core
+    assert environment.pip("check").stdout.startswith("No broken requirements")
+
+
+@pytest.mark.slow
+def test_a_backend_of_another_version_is_refused_by_the_resolver(wheels: Path, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "environment", sys.executable, wheels)
+    result = environment.install("gollama-cpu==99", "gollama-vulkan", check=False)
+    assert result.returncode != 0 and "gollama-cpu==99" in result.stderr
