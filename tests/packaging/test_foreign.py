@@ -45,8 +45,8 @@ def test_the_arm64_core_answers_as_this_machine_does() -> None:
         version = subprocess.run(["chroot", str(ROOT), "python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
                                  check=True, capture_output=True, text=True).stdout.strip()
         platforms = [f"--platform={tag}_aarch64" for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")]
-        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", *platforms, f"--python-version={version}", "--only-binary=:all:",
-                        "--dest", str(folder), str(WHEEL)], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", *platforms, f"--python-version={version}",
+                        "--only-binary=:all:", "--dest", str(folder), str(WHEEL)], check=True)
         shutil.copy(models.resolve("smollm2"), folder / "model.gguf")
         (folder / "smoke.py").write_text(SMOKE)
         script = ("cd /gollama && python3 -m venv v && v/bin/pip install -q --no-index --find-links . gollama-cpu && "
