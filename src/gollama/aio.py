@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from gollama._options import record
+from gollama.backends import Device, DeviceMemory, Estimate
 from gollama.chat import ChatPrompt, Message, split_options
 from gollama.chat.answers import answered
 from gollama.chat.choosing import SCORING, candidates, choose
@@ -111,6 +112,12 @@ class AsyncLLM:
             loading.add_done_callback(_close_loaded)
             raise
 
+    @classmethod
+    async def estimate(cls, model: str | os.PathLike[str], *, sequences: int = 1, options: LoadOptions | None = None,
+                       **fields: Any) -> Estimate:
+        """As LLM.estimate."""
+        return await asyncio.to_thread(LLM.estimate, model, sequences=sequences, options=options, **fields)
+
     async def __aenter__(self) -> AsyncLLM:
         return self
 
@@ -123,6 +130,15 @@ class AsyncLLM:
     @property
     def closed(self) -> bool:
         return self.sync.closed
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """As LLM.devices."""
+        return self.sync.devices
+
+    async def memory(self) -> tuple[DeviceMemory, ...]:
+        """As LLM.memory."""
+        return await asyncio.to_thread(self.sync.memory)
 
     async def close(self) -> None:
         """End what is being generated as cancelled and free everything. May be called again."""

@@ -47,8 +47,7 @@ def compiled(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     (folder / "defaults.cpp").write_text(PROGRAM)
     lib_folder = Path(gollama.__file__).parent / "lib"
     includes = [f"-I{source_tree / part}" for part in ("include", "ggml/include", "common", "vendor")]
-    libraries = [str(lib_folder / name) for name in ("libllama-common.so", f"libllama.{_native.library().release}.so",
-                                                     f"libggml.{_native.library().release}.so", "libggml-base.so")]
+    libraries = [str(lib_folder / name) for name in reversed(_native.build()["load_order"])]
     subprocess.run(["c++", "-std=c++17", *includes, "defaults.cpp", *libraries, f"-Wl,-rpath,{lib_folder}", "-o", "defaults"],
                    cwd=folder, check=True)
     output = subprocess.run(["./defaults"], cwd=folder, check=True, capture_output=True, text=True).stdout
