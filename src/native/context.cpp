@@ -145,7 +145,7 @@ gollama_context * gollama_context_new(llama_model * model, llama_context_params 
         result->vocab              = llama_model_get_vocab(model);
         result->context            = llama_init_from_model(model, params);
         if (!result->context) {
-            throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("llama.cpp could not make a context"));
+            throw gollama::not_made(GOLLAMA_FAILED, "llama.cpp could not make a context");
         }
         result->memory        = llama_get_memory(result->context);
         result->n_outputs_max = params.n_outputs_max ? params.n_outputs_max : llama_n_batch(result->context);

@@ -95,8 +95,7 @@ struct gollama_embedder {
         params.n_ubatch = params.n_batch;
         context         = llama_init_from_model(model, params);
         if (!context) {
-            throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("llama.cpp could not make a context for inputs of " +
-                                                                     std::to_string(tokens) + " tokens"));
+            throw gollama::not_made(GOLLAMA_FAILED, "llama.cpp could not make a context for inputs of " + std::to_string(tokens) + " tokens");
         }
     }
 

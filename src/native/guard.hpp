@@ -41,6 +41,15 @@ inline std::string with_log(const std::string & message) {
     return logged.empty() ? message : message + ": " + logged;
 }
 
+// Why llama.cpp made nothing: want of memory, where its log says so, or else `code`. It has no codes of its own for that.
+inline failure not_made(gollama_code code, const std::string & message) {
+    const std::string told = with_log(message);
+    const bool starved = told.find("failed to allocate") != std::string::npos || told.find("unable to allocate") != std::string::npos;
+    return starved ? failure(GOLLAMA_OUT_OF_MEMORY, told + "; take a smaller context, fewer layers on the device, or cache_type_k and "
+                                                           "cache_type_v 'q8_0'")
+                   : failure(code, told);
+}
+
 // Runs `body`; whatever it throws ends in `error`, and `fallback` is returned.
 template <typename Result, typename Body>
 Result guarded(gollama_error * error, Result fallback, Body && body) noexcept {

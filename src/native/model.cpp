@@ -41,7 +41,7 @@ llama_model * gollama_model_load(const char * path, llama_model_params params, g
             throw gollama::failure(GOLLAMA_INVALID_MODEL, std::string("llama.cpp cannot load the model: ") + e.what());
         }
         if (!model) {
-            throw gollama::failure(GOLLAMA_INVALID_MODEL, gollama::with_log("llama.cpp cannot load the model"));
+            throw gollama::not_made(GOLLAMA_INVALID_MODEL, "llama.cpp cannot load the model");
         }
         gollama::note_positions(model, learned);
         return model;

@@ -119,7 +119,7 @@ gollama_speculator * gollama_speculator_new(gollama_context * target, llama_mode
             result->n_vocab = std::min(result->n_vocab, llama_vocab_n_tokens(llama_model_get_vocab(draft_model)));
             result->context = llama_init_from_model(draft_model, draft_params);
             if (!result->context) {
-                throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("llama.cpp could not make a context for the draft model"));
+                throw gollama::not_made(GOLLAMA_FAILED, "llama.cpp could not make a context for the draft model");
             }
             target->threads->attach(result->context);
             result->batch = std::make_unique<gollama::batch>(llama_n_batch(result->context), n_tracks, 0);
