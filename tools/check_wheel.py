@@ -15,8 +15,9 @@ from pathlib import Path
 
 from tools import pins
 
-# what the tests read besides the package; the package's own source is not among it
-CARRIED = ("tests", "tools", "benchmarks", "include", "docs", "wheels.toml", "build_ffi.py", "pyproject.toml", "README.md")
+# what the tests read besides the package; the package's own source is not among it, but for the version that backend wheels get
+CARRIED = ("tests", "tools", "benchmarks", "include", "docs", "src/gollama/version.py", "wheels.toml", "build_ffi.py", "pyproject.toml",
+           "README.md")
 
 
 def run(*command: str | Path, **options: object) -> None:
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> None:
             if source.is_dir():
                 shutil.copytree(source, away / name, ignore=shutil.ignore_patterns("__pycache__"))
             elif source.exists():
+                (away / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, away / name)
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         run(python, "-m", "pytest", *arguments, cwd=away, env={**environment, "GOLLAMA_TEST_WHEEL": str(wheel)})
