@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,8 +31,7 @@ def provide(root: Path, wheel: Wheel, lib: Path, _scratch: Path) -> Core:
     for file in prebuilt:
         compiling.copy_native(file, lib)
 
-    names = {library: _named(library, prebuilt) for library in ("ggml-base", "ggml", "llama", "llama-common")}
-    names |= {library: compiling.file_name(wheel.system, library) for library in ("mtmd", "gollama")}
+    names = file_names(wheel.system, prebuilt)
     digest = natives.digest(source)
     with ThreadPoolExecutor(2) as pool:
         upstream = [compiling.mtmd(source, names), compiling.rpc(source, names)]
@@ -45,6 +44,12 @@ def provide(root: Path, wheel: Wheel, lib: Path, _scratch: Path) -> Core:
     packages = {package.spec: package.sha512 for package in (pinned.natives[wheel.prebuilt], pinned.source)}
     return Core(lib, load_order=tuple(names.values()), linked=linked, modules={"rpc": "libggml-rpc.so"}, packages=packages,
                 build={"package": wheel.prebuilt}, licences={"node-llama-cpp": libraries / "LICENSE"})
+
+
+def file_names(system: str, prebuilt: Sequence[Path]) -> dict[str, str]:
+    """The files of llama.cpp's libraries and ours, each behind those that it needs itself."""
+    names = {library: _named(library, prebuilt) for library in ("ggml-base", "ggml", "llama", "llama-common")}
+    return names | {library: compiling.file_name(system, library) for library in ("mtmd", "gollama")}
 
 
 def _named(library: str, files: Iterable[Path]) -> str:
