@@ -1,4 +1,4 @@
-// Greedy tokens by the C API of the pinned Windows libraries: PROGRAM MODEL CPU-LIBRARY PROMPT COUNT.
+// Greedy tokens by llama.cpp's C API: PROGRAM MODEL CPU-LIBRARY PROMPT COUNT.
 #include "ggml-backend.h"
 #include "llama.h"
 

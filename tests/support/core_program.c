@@ -1,4 +1,4 @@
-// The same through the shim of a Windows core, and what bad input comes to: PROGRAM MODEL CPU-LIBRARY PROMPT COUNT.
+// Greedy tokens through the shim, and what bad input comes to: PROGRAM MODEL CPU-LIBRARY PROMPT COUNT.
 #include "ggml-backend.h"
 #include "gollama.h"
 
