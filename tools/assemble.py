@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def headers() -> None:
 def package(root: Path, folder: Path, scratch: Path) -> Core:
     """Fill `folder`/lib, `folder`/licenses and `folder`/_build.json; `scratch` takes what only the build needs."""
     wheel, provider = pins.chosen()
+    if wheel.system == "macos":  # what is compiled asks for the system that the tag names
+        os.environ["MACOSX_DEPLOYMENT_TARGET"] = ".".join(wheel.tag.split("_")[1:3])
     lib = folder / "lib"
     shutil.rmtree(lib, ignore_errors=True)
     lib.mkdir(parents=True)
