@@ -31,15 +31,16 @@ class BuildExtension(build_ext):
     def _assemble(self) -> None:
         os.chdir(ROOT)
         package = ROOT / "src" / "gollama" if self.editable_mode or self.inplace else Path(self.build_lib) / "gollama"
-        self.core = assemble.package(ROOT, package)
+        self.core = assemble.package(ROOT, package, Path(self.build_temp))
         assemble.extension(self.extensions[0], ROOT, self.core, Path(self.build_temp))
 
     def build_extensions(self) -> None:
-        if self.core.compiler:
+        if self.core.compiler and os.name == "posix":  # on Windows C code of any compiler goes with that of any other
             # with none of the interpreter's flags: they are for its own compiler
             self.compiler.set_executables(compiler_so=[*self.core.compiler, "-fPIC"], linker_so=[*self.core.compiler, "-shared"])
         # the interpreter's own link flags may name its builder's folders; a wheel must not carry those along
-        self.compiler.linker_so = [word for word in self.compiler.linker_so if not word.startswith(("-Wl,-rpath", "-L"))]
+        if os.name == "posix":
+            self.compiler.linker_so = [word for word in self.compiler.linker_so if not word.startswith(("-Wl,-rpath", "-L"))]
         super().build_extensions()
 
     def get_source_files(self) -> list[str]:

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(_WIN32)
+#if defined(_WIN32) && !defined(__MINGW32__) /* as llama.h has it */
 #    define GOLLAMA_API __declspec(dllexport)
 #else
 #    define GOLLAMA_API __attribute__((visibility("default")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from tools import natives, pins, prebuilt, sbom, source_build, tags
 from tools.core import Core
 
 SYMBOLS = "{ global: PyInit__llama; local: *; };\n"
+# for each system the compiler's and the linker's options for the extension; the binding needs no speed of its own, and -O1 halves the time
+GCC = ("-O1", "-g0", "-fvisibility=hidden", "-Wno-deprecated-declarations", "-Wno-unused-function")
+COMPILE = {"linux": GCC, "macos": GCC, "windows": ()}
+LINK = {"linux": ("-s", "-Wl,-rpath,$ORIGIN/lib", "-Wl,--version-script={symbols}"),
+        "macos": ("-Wl,-rpath,@loader_path/lib", "-Wl,-exported_symbol,_PyInit__llama"),
+        "windows": ()}  # where setuptools exports the one symbol, and the loader finds the libraries by their names, in memory already
 PROVIDERS = {"prebuilt": prebuilt.provide, "source": source_build.provide}
 
 
@@ -20,13 +27,15 @@ def headers() -> None:
     build_ffi.header_folder(natives.source_tree())
 
 
-def package(root: Path, folder: Path) -> Core:
-    """Fill `folder`/lib, `folder`/licenses and `folder`/_build.json."""
+def package(root: Path, folder: Path, scratch: Path) -> Core:
+    """Fill `folder`/lib, `folder`/licenses and `folder`/_build.json; `scratch` takes what only the build needs."""
     wheel, provider = pins.chosen()
+    if wheel.system == "macos":  # what is compiled asks for the system that the tag names
+        os.environ["MACOSX_DEPLOYMENT_TARGET"] = ".".join(wheel.tag.split("_")[1:3])
     lib = folder / "lib"
     shutil.rmtree(lib, ignore_errors=True)
     lib.mkdir(parents=True)
-    core = PROVIDERS[provider](root, wheel, lib)
+    core = PROVIDERS[provider](root, wheel, lib, scratch)
     source = natives.source_tree()
     build_ffi.header_folder(source)
     _licenses(source, core.licences, folder / "licenses")
@@ -85,7 +94,6 @@ def extension(extension: Any, root: Path, core: Core, scratch: Path) -> None:
     scratch.mkdir(parents=True, exist_ok=True)
     builder = build_ffi.ffi_builder(core.compiler)
     includes = "".join(f'#include "{name}"\n' for name in build_ffi.BOUND)
-    # the binding needs no speed of its own, and -O1 halves the time to compile it
     builder.set_source("gollama._llama", includes, py_limited_api=extension.py_limited_api)
     source = scratch / "_llama.c"
     builder.emit_c_code(str(source))
@@ -95,7 +103,8 @@ def extension(extension: Any, root: Path, core: Core, scratch: Path) -> None:
     extension.sources = [str(source)]
     extension.include_dirs = [str(build_ffi.INCLUDE), str(build_ffi.UPSTREAM)]
     extension.define_macros = [("LLAMA_SHARED", None), *([("Py_LIMITED_API", "0x030a0000")] if extension.py_limited_api else [])]
-    extension.extra_compile_args = ["-O1", "-g0", "-fvisibility=hidden", "-Wno-deprecated-declarations", "-Wno-unused-function"]
-    extension.extra_objects = [str((core.lib / name).resolve()) for name in reversed(core.linked)]
-    extension.extra_link_args = ["-s", "-Wl,-rpath,$ORIGIN/lib", f"-Wl,--version-script={symbols}"]
+    system = pins.chosen()[0].system
+    extension.extra_compile_args = list(COMPILE[system])
+    extension.extra_objects = [str(file.resolve()) for file in reversed(core.linked)]
+    extension.extra_link_args = [word.replace("{symbols}", str(symbols)) for word in LINK[system]]
     extension.depends = [str(root / "include" / "gollama.h")]

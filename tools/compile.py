@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -68,21 +68,29 @@ class Library:
         compiler = [*self.compiler.c, "-std=c11"] if c else [*self.compiler.cpp, "-xc++", "-std=c++17"]
         position = [] if self.compiler.system == "windows" else ["-fPIC"]
         return [*compiler, "-O2", "-DNDEBUG", *position, "-fvisibility=hidden", *self.flags,
-                *(f"-D{define}" for define in self.defines), *(word for include in self.includes for word in ("-isystem", str(include))),
+                *(f"-D{define}" for define in self.defines),
+                *(word for include in self.includes for word in ("-isystem", str(include))),
                 "-c", str(source), "-o", str(output)]
 
     def link_command(self, objects: Iterable[Path], libraries: Path, output: Path) -> list[str]:
-        special = {"linux": [f"-Wl,-soname,{self.name}", "-Wl,--as-needed", "-Wl,-rpath,$ORIGIN"],
-                   "macos": ["-Wl,-rpath,@loader_path"]}.get(self.compiler.system, [])
+        special = {"linux": ["-s", f"-Wl,-soname,{self.name}", "-Wl,--as-needed", "-Wl,-rpath,$ORIGIN"],
+                   "macos": [f"-Wl,-install_name,@rpath/{self.name}", "-Wl,-rpath,@loader_path"],
+                   "windows": ["-s", f"-Wl,--out-implib,{libraries / import_library(self.name)}"]}[self.compiler.system]
         exports = [f"-Wl,--version-script={self.exports}"] if self.exports and self.compiler.system == "linux" else []
-        return [*self.compiler.cpp, "-shared", "-s", *map(str, objects), *map(str, self.objects),
-                *(str(libraries / link) for link in self.links), *special, *exports, *self.system_libraries, "-o", str(output)]
+        links = [str(libraries / import_library(link)) for link in self.links]
+        return [*self.compiler.cpp, "-shared", *map(str, objects), *map(str, self.objects), *links, *special, *exports,
+                *self.system_libraries, "-o", str(output)]
 
     def key(self, digest: str) -> str:
         """Changes whenever the library would come out otherwise."""
         command = replace(self, includes=()).compile_command(Path("x.cpp"), Path("x.o"))
         parts = [digest, self.compiler.version(), *command, *self.links, *(source.name for source in self.sources)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def import_library(name: str) -> str:
+    """What a library is linked by: on Windows not by itself."""
+    return f"{name.removesuffix('.dll')}.lib" if name.endswith(".dll") else name
 
 
 def build(library: Library, libraries: Path, output: Path) -> Path:
@@ -93,9 +101,11 @@ def build(library: Library, libraries: Path, output: Path) -> Path:
         order = sorted(zip(library.sources, objects, strict=True), key=lambda pair: -pair[0].stat().st_size)
         list(pool.map(lambda pair: run(library.compile_command(*pair)), order))
         output.parent.mkdir(parents=True, exist_ok=True)
-        partial = output.with_name(f".{output.name}.{os.getpid()}")
-        run(library.link_command(objects, libraries, partial))
-        partial.replace(output)
+        # linked under its own name, which a DLL carries in itself, and moved there whole
+        with tempfile.TemporaryDirectory(prefix=".linked-", dir=output.parent) as folder:
+            partial = Path(folder) / output.name
+            run(library.link_command(objects, libraries, partial))
+            partial.replace(output)
     return output
 
 
@@ -108,10 +118,10 @@ def build_cached(library: Library, libraries: Path, digest: str) -> Path:
     return output
 
 
-def run(command: list[str], **environment: str) -> None:
+def run(command: list[str], **more: str) -> None:
     """Run a build step; NativesError with the end of what it said where it fails."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, env={**_environment(), **environment})
+        result = subprocess.run(command, capture_output=True, text=True, env={**environment(), **more})
     except FileNotFoundError:
         raise NativesError(f"the compiler {command[0]!r} is not on PATH: install a C and a C++ compiler (Debian: "
                            "`apt install g++`), or name yours in CC and CXX") from None
@@ -119,31 +129,36 @@ def run(command: list[str], **environment: str) -> None:
         raise NativesError(f"{shlex.join(command)} failed:\n{(result.stdout + result.stderr)[-4000:]}")
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's, less the variable that switches ggml's instruction sets off (it is for reproducible builds)."""
     return {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
 
 
-def mtmd(source: Path, release: str) -> Library:
-    """llama.cpp's images and audio, which the prebuilt packages lack."""
+def file_name(system: str, library: str) -> str:
+    """What a shared library is called on a system."""
+    return {"linux": f"lib{library}.so", "macos": f"lib{library}.dylib", "windows": f"{library}.dll"}[system]
+
+
+def mtmd(source: Path, names: Mapping[str, str]) -> Library:
+    """llama.cpp's images and audio, which the prebuilt packages lack; `names` are those of the libraries it stands on."""
     folder, vendor = source / "tools" / "mtmd", source / "vendor"
-    names = ("mtmd", "mtmd-audio", "mtmd-image", "mtmd-helper", "mtmd-helper-gen", "clip")
-    sources = [*(folder / f"{name}.cpp" for name in names), *sorted((folder / "models").glob("*.cpp")),
+    stems = ("mtmd", "mtmd-audio", "mtmd-image", "mtmd-helper", "mtmd-helper-gen", "clip")
+    sources = [*(folder / f"{name}.cpp" for name in stems), *sorted((folder / "models").glob("*.cpp")),
                vendor / "hash" / "hash.cpp", vendor / "hash" / "xxhash" / "xxhash.c",
                vendor / "hash" / "sha1" / "sha1.c", vendor / "hash" / "sha256" / "sha256.c"]
     includes = (source / "include", source / "ggml" / "include", folder, vendor, vendor / "hash", vendor / "stb",
                 vendor / "miniaudio", vendor / "sheredom")
-    links = (f"libllama.{release}.so", f"libggml.{release}.so", "libggml-base.so")
-    return Library("libmtmd.so", tuple(sources), includes, ("LLAMA_SHARED", "LLAMA_BUILD", "MTMD_VIDEO"), links, ("-w",))
+    links = (names["llama"], names["ggml"], names["ggml-base"])
+    return Library(names["mtmd"], tuple(sources), includes, ("LLAMA_SHARED", "LLAMA_BUILD", "MTMD_VIDEO"), links, ("-w",))
 
 
-def rpc(source: Path) -> Library:
-    """The backend that computes on other machines, which the prebuilt packages lack."""
+def rpc(source: Path, names: Mapping[str, str]) -> Library:
+    """The backend module that computes on other machines, which the prebuilt packages lack."""
     folder = source / "ggml" / "src"
     includes = (source / "ggml" / "include", folder)
     defines = ("GGML_BACKEND_DL", "GGML_BACKEND_SHARED", "GGML_BACKEND_BUILD", "GGML_SHARED", "_GNU_SOURCE")
     sources = (folder / "ggml-rpc" / "ggml-rpc.cpp", folder / "ggml-rpc" / "transport.cpp")
-    return Library("libggml-rpc.so", sources, includes, defines, ("libggml-base.so",), ("-w",))
+    return Library("libggml-rpc.so", sources, includes, defines, (names["ggml-base"],), ("-w",))
 
 
 def chat_templates_header(source: Path) -> str:
@@ -156,14 +171,14 @@ def chat_templates_header(source: Path) -> str:
     return f'#pragma once\n\n#include "chat.h"\n\n{found[0]}'
 
 
-def shim(root: Path, source: Path, release: str, generated: Path) -> Library:
+def shim(root: Path, source: Path, names: Mapping[str, str], generated: Path) -> Library:
     """Our own library, with the toolchain of the libraries it calls; a header for it is written to the folder `generated`."""
     (generated / "common_chat_templates.h").write_text(chat_templates_header(source), encoding="utf-8")
     upstream = ("include", "ggml/include", "common", "src", "vendor", "tools/mtmd")
     includes = (root / "include", generated, *(source / part for part in upstream))
-    links = ("libllama-common.so", f"libllama.{release}.so", f"libggml.{release}.so", "libggml-base.so", "libmtmd.so")
+    links = tuple(name for library, name in names.items() if library != "gollama")
     sources = tuple(sorted((root / "src" / "native").glob("*.cpp")))
-    return Library("libgollama.so", sources, includes, ("LLAMA_SHARED",), links, ("-Wall", "-Wextra", "-Wno-unused-parameter"))
+    return Library(names["gollama"], sources, includes, ("LLAMA_SHARED",), links, ("-Wall", "-Wextra", "-Wno-unused-parameter"))
 
 
 def copy_native(file: Path, folder: Path) -> None:

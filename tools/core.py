@@ -13,7 +13,7 @@ class Core:
 
     lib: Path
     load_order: tuple[str, ...]  # those that `_llama` stands on, each behind those that it needs itself
-    linked: tuple[str, ...]  # those whose functions `_llama` calls
+    linked: tuple[Path, ...]  # what `_llama` is linked with, each behind those that it needs itself
     modules: dict[str, str]  # backends that are loaded on demand, by llama.cpp's name for them
     packages: dict[str, str]  # what they were made from, with each package's sha512
     build: dict[str, Any]  # compiler and options, where they were compiled here

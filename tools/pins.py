@@ -204,7 +204,9 @@ def chosen() -> tuple[Wheel, str]:
         wheel = rows[target]
     else:
         wheel = load().core_wheel(*this_platform(), this_libc())
-    provider = os.environ.get("GOLLAMA_NATIVE") or ("prebuilt" if wheel.native and not target else wheel.provider)
+    # Windows' prebuilt libraries have a C++ ABI that zig does not speak
+    prebuilt = wheel.native and wheel.system != "windows" and not target
+    provider = os.environ.get("GOLLAMA_NATIVE") or ("prebuilt" if prebuilt else wheel.provider)
     if provider not in PROVIDERS:
         raise PinsError(f"GOLLAMA_NATIVE is {provider!r}; there are: {', '.join(PROVIDERS)}")
     if provider == "source" and not wheel.target:

@@ -10,8 +10,11 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
+import subprocess
 import tempfile
+from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,7 +63,7 @@ class Toolchain:
 
     def file_name(self, library: str) -> str:
         """What a shared library is called there."""
-        return f"{library}.dll" if self.compiler.system == "windows" else f"lib{library}.so"
+        return compiling.file_name(self.compiler.system, library)
 
 
 def toolchain(target: str) -> Toolchain:
@@ -84,7 +87,10 @@ def options(target: str) -> dict[str, str]:
 
 
 def upstream(source: Path, tools: Toolchain) -> Path:
-    """The folder with llama.cpp's part for the target: `lib` with shared libraries, `objects` for the shim's library."""
+    """The folder with llama.cpp's part for the target: `lib` with shared libraries, `objects` for the shim's library.
+
+    On Windows there is also `import`, with what ggml-base is linked by.
+    """
     from filelock import FileLock
 
     recipe = [natives.digest(source), tools.compiler.version(), tools.target, json.dumps(options(tools.target)), LISTS.read_text("utf-8")]
@@ -108,9 +114,12 @@ def _compile(source: Path, tools: Toolchain, scratch: Path) -> Path:
     compiling.run([str(tools.cmake), "-S", str(lists), "-B", str(build), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools.ninja}",
                    f"-DGOLLAMA_LLAMA_CPP={source}", *(f"-DCMAKE_{name}_COMPILER={';'.join(words)}" for name, words in compilers.items()),
                    *(f"-D{name}={value}" for name, value in options(tools.target).items())], **caches)
-    compiling.run([str(tools.ninja), "-C", str(build), "-j", str(compiling.WORKERS), "core"], **caches)
+    _ninja([str(tools.ninja), "-C", str(build), "-j", str(compiling.WORKERS), "core"], **caches)
     finished = scratch / "finished"
     shutil.copytree(build / "lib", finished / "lib", ignore=shutil.ignore_patterns("*.a", "*.lib", "*.pdb"))
+    if tools.compiler.system == "windows":
+        (finished / "import").mkdir()
+        shutil.copy(build / "llama.cpp" / "ggml" / "src" / "libggml-base.dll.a", finished / "import" / "ggml-base.lib")
     (finished / "objects").mkdir()
     for number, name in enumerate((build / "objects.txt").read_text(encoding="utf-8").split("\n")):
         if name:
@@ -118,28 +127,50 @@ def _compile(source: Path, tools: Toolchain, scratch: Path) -> Path:
     return finished
 
 
+def _ninja(command: list[str], **environment: str) -> None:
+    """Run ninja, and say how far it is at each tenth; NativesError with the end of what it said where it fails."""
+    told: deque[str] = deque(maxlen=40)
+    tenths = 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                          env={**compiling.environment(), "NINJA_STATUS": "[%f/%t] ", **environment}) as process:
+        assert process.stdout
+        for line in process.stdout:
+            told.append(line)
+            done = re.match(r"\[(\d+)/(\d+)\] ", line)
+            if done and int(done[1]) * 10 // int(done[2]) > tenths:
+                tenths = int(done[1]) * 10 // int(done[2])
+                print(f"gollama: {done[1]} of {done[2]} steps", flush=True)
+    if process.returncode:
+        raise NativesError(f"llama.cpp could not be compiled:\n{''.join(told)[-4000:]}")
+
+
 def shim(root: Path, source: Path, tools: Toolchain, made: Path, generated: Path) -> compiling.Library:
     """The shim, and in one library with it all of llama.cpp that is not a backend."""
-    ours = compiling.shim(root, source, pins.load().release, generated)
+    ours = compiling.shim(root, source, {library: tools.file_name(library) for library in ("ggml-base", "gollama")}, generated)
     windows = tools.compiler.system == "windows"
-    return replace(ours, name=tools.file_name("gollama"), compiler=tools.compiler, links=(tools.file_name("ggml-base"),),
+    return replace(ours, compiler=tools.compiler,
                    flags=(*ours.flags, f"-ffile-prefix-map={root}=gollama", f"-ffile-prefix-map={source}=llama.cpp"),
                    objects=tuple(sorted((made / "objects").iterdir())), exports=root / "src" / "native" / "exports.map",
                    system_libraries=("-lws2_32",) if windows else ("-lpthread", "-lm", "-ldl"))
 
 
-def provide(root: Path, wheel: Wheel, lib: Path) -> Core:
-    """Fill the folder `lib`."""
+def provide(root: Path, wheel: Wheel, lib: Path, scratch: Path) -> Core:
+    """Fill the folder `lib`; `scratch` takes what only the build needs."""
     assert wheel.target
     tools, source = toolchain(wheel.target), natives.source_tree()
     made = upstream(source, tools)
     for file in (made / "lib").iterdir():
         shutil.copy(file, lib / file.name)
+    beside = lib
+    if tools.compiler.system == "windows":
+        beside = scratch / "import"
+        shutil.copytree(made / "import", beside, dirs_exist_ok=True)
     with tempfile.TemporaryDirectory() as generated:
         library = shim(root, source, tools, made, Path(generated))
-        compiling.build(library, lib, lib / library.name)
+        compiling.build(library, beside, lib / library.name)
     order = (tools.file_name("ggml-base"), library.name)
+    linked = tuple(beside / compiling.import_library(name) for name in order)
     package = pins.load().source
     build = {"target": wheel.target, "compiler": tools.compiler.version(), "options": options(wheel.target)}
-    return Core(lib, load_order=order, linked=order, modules={"rpc": tools.file_name("ggml-rpc")}, packages={package.spec: package.sha512},
+    return Core(lib, load_order=order, linked=linked, modules={"rpc": tools.file_name("ggml-rpc")}, packages={package.spec: package.sha512},
                 build=build, licences={"libc++": tools.zig.parent / "lib" / "libcxx" / "LICENSE.TXT"}, compiler=tools.compiler.c)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import gollama
+from gollama import _native
 
 COUNTERS = ("steps", "step_seconds", "decode_seconds", "sample_seconds")
 
 
 class Contender:
-    def __init__(self, path: str, *, context_size: int, max_sequences: int = 1, **options: Any) -> None:
+    def __init__(self, path: str, *, context_size: int, max_sequences: int = 1, cpu_variant: str | None = None, **options: Any) -> None:
+        if cpu_variant:  # this library, and not the one that scores best
+            _native.build()["cpu_variants"] = [cpu_variant]
         # llama.cpp's context is that of all sequences together, gollama's that of each
         self._llm = gollama.LLM(path, context_size=context_size // max_sequences, max_sequences=max_sequences, **options)
         self.about = f"gollama {gollama.__version__}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from gollama import monitor
 from gollama._text import TextStream
 from gollama.chat import ChatPrompt
 from gollama.engine import Counts, EndReason, Request
@@ -99,7 +100,8 @@ def _timings(counts: Counts) -> Timings:
     started = counts.started or counts.submitted
     first = counts.first or started
     return Timings(started - counts.submitted, first - started, max(counts.last - first, 0.0), counts.prompt_tokens,
-                   counts.completion_tokens, counts.cached_tokens, counts.drafted_tokens, counts.accepted_tokens)
+                   counts.completion_tokens, counts.cached_tokens, counts.drafted_tokens, counts.accepted_tokens,
+                   monitor.use_since(started))
 
 
 def complete(chunks: Sequence[Chunk | BaseException], prompt_logprobs: list[TokenLogprob] | None) -> Completion:

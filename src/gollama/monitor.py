@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from gollama import _native
+from gollama._memory import available_memory
 from gollama.backends import Device, devices
+from gollama.results import DeviceUse
 
 PCI = Path("/sys/bus/pci/devices")
 MOST_SAMPLES = 10_000  # of each device; the oldest go
@@ -23,7 +26,7 @@ class DeviceSample:
     """A device at one moment: all programs on it, not this one alone."""
 
     device: str
-    time: float  # time.monotonic()
+    time: float  # time.perf_counter()
     memory_used: int  # bytes
     memory_total: int
     utilization: float | None  # 0 to 1; None where the driver does not tell
@@ -36,6 +39,12 @@ class Reading(NamedTuple):
 
 
 Reader = Callable[[], Reading]
+_running: weakref.WeakSet[DeviceMonitor] = weakref.WeakSet()
+
+
+def use_since(start: float) -> tuple[DeviceUse, ...]:
+    """What the monitors that run now have seen since that time.perf_counter(), at least their last sample. Any thread may ask."""
+    return tuple(monitor.use_since(device, start) for monitor in list(_running) for device in monitor.devices)
 
 
 class DeviceMonitor:
@@ -65,6 +74,7 @@ class DeviceMonitor:
         self._sample()  # so that there is one at once, and an error comes here
         self._thread = threading.Thread(target=self._run, name="gollama-monitor", daemon=True)
         self._thread.start()
+        _running.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -73,10 +83,16 @@ class DeviceMonitor:
     def close(self) -> None:
         """Take a last sample and end. What was sampled stays. May be called again."""
         if self._thread is not None:
+            _running.discard(self)
             self._stop.set()
             self._thread.join()
             self._thread = None
             self._sample()
+
+    @property
+    def devices(self) -> list[str]:
+        """The names of those that are sampled."""
+        return list(self._readers)
 
     def samples(self, device: str) -> list[DeviceSample]:
         """Of one device, oldest first."""
@@ -88,11 +104,16 @@ class DeviceMonitor:
 
     def peak_memory(self, device: str) -> int:
         """The most that was in use at a sample, in bytes."""
-        return max((sample.memory_used for sample in self._samples[device]), default=0)
+        return max((sample.memory_used for sample in self.samples(device)), default=0)
 
     def mean_utilization(self, device: str) -> float | None:
-        known = [sample.utilization for sample in self._samples[device] if sample.utilization is not None]
-        return sum(known) / len(known) if known else None
+        return _mean(self.samples(device))
+
+    def use_since(self, device: str, start: float) -> DeviceUse:
+        """From a time.perf_counter() on, or at the last sample where there is none since."""
+        kept = self.samples(device)
+        recent = [sample for sample in kept if sample.time >= start] or kept[-1:]
+        return DeviceUse(device, max((sample.memory_used for sample in recent), default=0), _mean(recent))
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
@@ -100,7 +121,12 @@ class DeviceMonitor:
 
     def _sample(self) -> None:
         for name, read in self._readers.items():
-            self._samples[name].append(DeviceSample(name, time.monotonic(), *read()))
+            self._samples[name].append(DeviceSample(name, time.perf_counter(), *read()))
+
+
+def _mean(samples: Sequence[DeviceSample]) -> float | None:
+    known = [sample.utilization for sample in samples if sample.utilization is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _reader(device: Device, pci: Path) -> Reader:
@@ -117,7 +143,8 @@ def _reader(device: Device, pci: Path) -> Reader:
 
 def _ggml(name: str) -> Reading:
     facts = next(facts for facts in _native.devices() if facts.name == name)
-    return Reading(facts.memory_total - facts.memory_free, facts.memory_total, None)
+    free = available_memory() if facts.kind == "cpu" else None  # of the host's ggml says that all of it is free
+    return Reading(facts.memory_total - (facts.memory_free if free is None else free), facts.memory_total, None)
 
 
 def _amdgpu(folder: Path) -> Reading:

@@ -36,12 +36,22 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class DeviceUse:
+    """A device while something ran, as a DeviceMonitor sampled it: all programs on it, not this one alone."""
+
+    device: str
+    peak_memory: int  # bytes
+    mean_utilization: float | None  # 0 to 1; None where the driver does not tell
+
+
+@dataclass(frozen=True)
 class Timings:
     """Seconds, measured around the calls into llama.cpp.
 
     `queue_seconds` is the wait for a place in the batch; `prompt_seconds` runs from there to the first token, which is
     sampled in the same step as the prompt's last one; `decode_seconds` from there to the last. Others in the same batch
-    make them longer. `drafted_tokens` were guessed by speculation, `accepted_tokens` of them came true.
+    make them longer. `drafted_tokens` were guessed by speculation, `accepted_tokens` of them came true. `devices` is
+    empty unless a DeviceMonitor runs meanwhile.
     """
 
     queue_seconds: float
@@ -52,6 +62,7 @@ class Timings:
     cached_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    devices: tuple[DeviceUse, ...] = ()
 
     @property
     def time_to_first_token(self) -> float:

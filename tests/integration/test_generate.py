@@ -45,6 +45,14 @@ def test_a_completion_is_whole(smollm2: LLM) -> None:
     assert smollm2.model.detokenize(completion.tokens) == completion.text
 
 
+def test_timings_tell_of_devices_while_a_monitor_runs(smollm2: LLM) -> None:
+    cpu = gollama.devices()[-1]
+    with gollama.DeviceMonitor([cpu], interval=0.01):
+        watched = smollm2.generate("The sky is", max_tokens=4).timings
+    assert [use.device for use in watched.devices] == ["CPU"] and 0 < watched.devices[0].peak_memory <= cpu.memory_total
+    assert smollm2.generate("The sky is", max_tokens=1).timings.devices == ()
+
+
 def test_a_list_of_prompts_gives_a_list(smollm2: LLM) -> None:
     prompts = [PROMPT, "1, 2, 3,"]
     single = [smollm2.generate(prompt, max_tokens=5, temperature=0).text for prompt in prompts]

@@ -11,11 +11,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gollama import models
-from tests.support.backend_wheels import vulkan_wheel
+from tests.support.backend_wheels import real_wheel
 from tools import check_wheel
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
@@ -46,7 +47,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(given, folder)
     else:
         check_wheel.build_wheel(folder)
-    vulkan_wheel(folder)
+    real_wheel(folder)
     return folder
 
 
@@ -69,8 +70,8 @@ class Environment:
     def install(self, *names: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.pip("install", "--only-binary=:all:", "--find-links", str(self._wheels), *names, check=check)
 
-    def smoke(self) -> dict[str, object]:
-        found: dict[str, object] = json.loads(self.run("-c", SMOKE, str(models.resolve("smollm2"))).stdout)
+    def smoke(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run("-c", SMOKE, str(models.resolve("smollm2"))).stdout)
         return found
 
     def files(self) -> set[str]:
@@ -98,6 +99,22 @@ def test_the_core_runs_in_an_empty_environment_and_a_backend_comes_and_goes(vers
     environment.pip("uninstall", "-y", "gollama-vulkan")
     assert environment.smoke()["installed"] == [] and environment.files() == core
     assert environment.pip("check").stdout.startswith("No broken requirements")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_two_backends_at_once_leave_each_other_alone(wheels: Path, tmp_path: Path) -> None:
+    """CUDA's with NVIDIA's own packages, 600 MB of them, and nothing but the driver missing."""
+    real_wheel(wheels, "gollama-cuda12")
+    environment = Environment(tmp_path / "environment", sys.executable, wheels)
+    environment.install("gollama-cuda12", "gollama-vulkan")
+    core, found = environment.files(), environment.smoke()
+    assert found["text"] == " Paris." and sorted(found["installed"]) == ["gollama-cuda12", "gollama-vulkan"]
+    told = json.loads(environment.run("-m", "gollama", "doctor", "--json").stdout)
+    cuda, = (row for row in told["backends"] if row["distribution"] == "gollama-cuda12")
+    assert cuda["devices"] or "libcuda.so.1" in cuda["problem"], cuda
+    environment.pip("uninstall", "-y", "gollama-cuda12")
+    assert environment.smoke()["installed"] == ["gollama-vulkan"] and environment.files() == core
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gollama import models
-from tests.support.backend_wheels import SOFTWARE_VULKAN, run_python, unpacked, vulkan_wheel
+from tests.support.backend_wheels import SOFTWARE_VULKAN, real_wheel, run_python, unpacked
 
 pytestmark = pytest.mark.skipif(not SOFTWARE_VULKAN, reason="Mesa's software Vulkan driver is not installed")
 SHOWN = {"GGML_VK_VISIBLE_DEVICES": "0"}  # without it ggml hides devices that are CPUs
@@ -33,7 +33,7 @@ for case in cases:
 @pytest.fixture(scope="module")
 def vulkan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vulkan")
-    return unpacked(vulkan_wheel(folder), folder / "path")
+    return unpacked(real_wheel(folder), folder / "path")
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from tools import backend_wheel, pins
 SOFTWARE_VULKAN = [file for folder in ("/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d") for file in Path(folder).glob("lvp_icd*.json")]
 
 
-def vulkan_wheel(folder: Path) -> Path:
-    """gollama-vulkan for this platform."""
+def real_wheel(folder: Path, distribution: str = "gollama-vulkan") -> Path:
+    """gollama-vulkan, or another backend's wheel, for this platform."""
     system, machine = pins.this_platform()
-    row, = (wheel for wheel in backend_wheel.chosen(["gollama-vulkan"]) if (wheel.system, wheel.machine) == (system, machine))
+    row, = (wheel for wheel in backend_wheel.chosen([distribution]) if (wheel.system, wheel.machine) == (system, machine))
     return backend_wheel.build(row, folder)
 
 

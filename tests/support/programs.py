@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Program:
     made: Mapping[str, str] = field(default_factory=dict)
 
     def lines(self, given: str = "") -> list[dict[str, Any]]:
-        """The lines of JSON that the program writes, run in llama.cpp's tree with that text as its input; at most once per text."""
+        """The lines of JSON that the program writes, run in llama.cpp's tree with that text as its input; at most once per text and day."""
         libraries, source = natives.fetch(pins.load().core_wheel(*pins.this_platform()).prebuilt)
         folder = natives.cache_directory() / "compiled" / f"{self.name}-{self._key(libraries, source)}"
         output = folder / f"{hashlib.sha256(given.encode()).hexdigest()[:16]}.jsonl"
@@ -43,7 +44,8 @@ class Program:
             if not (folder / self.name).exists():
                 self._compile(libraries, source, partial)
                 partial.replace(folder / self.name)
-            if not output.exists():
+            # some templates write the date
+            if not output.exists() or date.fromtimestamp(output.stat().st_mtime) != date.today():
                 _run([str(folder / self.name), str(partial)], source, given)
                 partial.replace(output)
         return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]

@@ -1,4 +1,4 @@
-"""llama.cpp's own tools, built from the pinned source against the package's libraries.
+"""llama.cpp's own tools, built from the pinned source against the pinned libraries.
 
 What they run:
     llama-completion -m MODEL -p PROMPT -n COUNT --temp 0 -t 2 -no-cnv --no-display-prompt
@@ -14,7 +14,7 @@ import re
 import subprocess
 from pathlib import Path
 
-import gollama
+from tools import natives, pins
 
 
 def build(source: Path, folder: Path) -> Path:
@@ -33,8 +33,9 @@ def build_perplexity(source: Path, folder: Path) -> Path:
 
 
 def _compile(source: Path, folder: Path, name: str, files: tuple[str, ...]) -> Path:
-    libraries = Path(gollama.__file__).parent / "lib"
-    release = gollama.version_info().llama_cpp
+    # not the package's own: one that is built from source has no libraries of llama.cpp's C++
+    libraries = natives.library_folder(pins.load().core_wheel(*pins.this_platform()).prebuilt)
+    release = pins.load().release
     program = folder / name
     includes = [f"-I{source / part}" for part in ("include", "ggml/include", "common", "vendor")]
     sources = [str(source / file) for file in files]

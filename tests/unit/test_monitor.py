@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gollama import Device, DeviceMonitor, devices
+from gollama import Device, DeviceMonitor, DeviceUse, devices
 
 
 def card(folder: Path, address: str, used: int, busy: int) -> Device:
@@ -34,6 +34,19 @@ def test_amdgpu_tells_memory_and_use(tmp_path: Path) -> None:
     count = len(monitor.samples("Vulkan0"))
     monitor.close()
     assert len(monitor.samples("Vulkan0")) == count  # it has ended
+
+
+def test_use_since_a_time_leaves_out_what_was_before(tmp_path: Path) -> None:
+    device = card(tmp_path, "0000:03:00.0", 3 << 30, 80)
+    with DeviceMonitor([device], interval=0.01, pci=tmp_path) as monitor:
+        (tmp_path / "0000:03:00.0" / "mem_info_vram_used").write_text(f"{1 << 30}\n")
+        (tmp_path / "0000:03:00.0" / "gpu_busy_percent").write_text("20\n")
+        while len(monitor.samples("Vulkan0")) < 4:
+            time.sleep(0.01)
+        start = monitor.samples("Vulkan0")[3].time
+        assert monitor.use_since("Vulkan0", start) == DeviceUse("Vulkan0", 1 << 30, 0.2)
+        assert monitor.use_since("Vulkan0", 0).peak_memory == 3 << 30
+        assert monitor.use_since("Vulkan0", time.perf_counter() + 60).peak_memory == 1 << 30  # the last one known
 
 
 def test_a_device_without_such_files_has_memory_and_no_use(tmp_path: Path) -> None:
