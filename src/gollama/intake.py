@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gollama import _native, models
+from gollama._locks import ForkLock
 from gollama.backends import DeviceMemory
 from gollama.chat import ChatFormatter, ChatOptions, ChatPrompt, Message
 from gollama.engine import ContextDevice, Engine, Prefixes, Request, sampler_handle
@@ -35,7 +35,7 @@ class Intake:
         self._adapters: dict[str, _native.AdapterHandle] = {}
         self._chat_template = options.chat_template
         self._formatter: ChatFormatter | None = None
-        self._formatting = threading.Lock()
+        self._formatting = ForkLock()
 
     def _make_device(self, options: LoadOptions) -> ContextDevice:
         if options.speculative is None:
@@ -152,7 +152,7 @@ class Intake:
     def chat_prompt(self, messages: Sequence[Message], options: ChatOptions, params: SamplingParams | None = None) -> ChatPrompt:
         """The prompt that a chat makes, by the model's own template or the one that was loaded with it."""
         with self._formatting:
-            if self._formatter is None:
+            if self._formatter is None or self._formatter.closed:  # a fork closes what another thread used
                 self.require_open()
                 self._formatter = ChatFormatter(self.model, self._chat_template)
             prompt = self._formatter.format(messages, options)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from gollama import _native, models, scoring, states
+from gollama._locks import ForkLock
 from gollama._options import record
 from gollama.backends import Device, DeviceMemory, Estimate, cpu, estimate
 from gollama.chat import ChatPrompt, Message, split_options
@@ -60,7 +60,7 @@ class LLM:
             self.model.close()
             raise
         self._embedders: dict[str, Embedder] = {}
-        self._embedding = threading.Lock()
+        self._embedding = ForkLock()
 
     @classmethod
     def estimate(cls, model: str | os.PathLike[str], *, sequences: int = 1, options: LoadOptions | None = None, **fields: Any) -> Estimate:
@@ -228,7 +228,7 @@ class LLM:
 
     def _embedder(self, pooling: str) -> Embedder:
         self.intake.require_open()
-        if pooling not in self._embedders:
+        if pooling not in self._embedders or self._embedders[pooling].closed:  # a fork closes what another thread used
             embedder = Embedder(self.model, self.options, pooling=pooling)
             if pooling == "auto" and embedder.pooling == "none":
                 embedder.close()

@@ -20,7 +20,7 @@ LAYERS = (
     ("intake", "tool_loop", "states", "scoring"), ("jobs",),
     ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("monitor",),
     ("models", "version", "backends"), ("machine",),
-    ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options", "_cache"), ("errors",),
+    ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options", "_cache", "_locks"), ("errors",),
 )
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 

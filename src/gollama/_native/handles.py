@@ -71,13 +71,23 @@ _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    """A child has only the thread that forked it: calls of the others will never end there, nor give locks back."""
+    """A child has only the thread that forked it: calls of the others will never end there, nor give locks back.
+
+    What takes one thread at a time and was in another's hands may be half changed: it is neither used nor freed there.
+    """
     here = threading.get_ident()
     for handle in list(_handles):
         handle._lock = threading.RLock()
-        for use in list(handle._running):
-            if use.thread != here:
-                handle._running.discard(use)
+        foreign = [use for use in list(handle._running) if use.thread != here]
+        for use in foreign:
+            handle._running.discard(use)
+        if foreign and handle.exclusive:
+            handle._closing = True
+            handle._owned.free = _leave
+
+
+def _leave(pointer: Any) -> None:
+    """In place of freeing; the memory is shared with the parent until one of the two writes there."""
 
 
 if hasattr(os, "register_at_fork"):

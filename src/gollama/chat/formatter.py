@@ -94,6 +94,10 @@ class ChatFormatter:
         self._source = self._templates.source
         self._control: ControlText | None = None
 
+    @property
+    def closed(self) -> bool:
+        return self._templates.closed or (self._tool_templates is not None and self._tool_templates.closed)
+
     def close(self) -> None:
         if self._tool_templates is not None:
             self._tool_templates.close()
