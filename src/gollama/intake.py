@@ -35,7 +35,7 @@ class Intake:
         self._adapters: dict[str, _native.AdapterHandle] = {}
         self._chat_template = options.chat_template
         self._formatter: ChatFormatter | None = None
-        self._formatting = ForkLock()
+        self._formatting = ForkLock(fork_waits=True)  # templates may tell the time
 
     def _make_device(self, options: LoadOptions) -> ContextDevice:
         if options.speculative is None:
