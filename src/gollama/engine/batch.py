@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from gollama.engine.choice import Choice, Slot
 from gollama.engine.device import Device, Step
 from gollama.engine.drafts import Drafts
 from gollama.engine.members import Fork, Members
 from gollama.engine.plan import Plan, make_plan
-from gollama.engine.prefixes import SLID, Slot
-from gollama.engine.request import Choice
+from gollama.engine.prefixes import SLID
 from gollama.errors import BrokenError, CancelledError, ClosedError
 
 

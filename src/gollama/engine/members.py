@@ -7,10 +7,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gollama.engine.choice import Choice, Slot
 from gollama.engine.device import Device, State
 from gollama.engine.plan import Plan
-from gollama.engine.prefixes import Prefixes, Slot
-from gollama.engine.request import Choice, EndReason, Request
+from gollama.engine.prefixes import Prefixes
+from gollama.engine.request import EndReason, Request
 from gollama.errors import BrokenError, GollamaError, OptionError
 
 CHECKPOINT_TAIL = 4  # tokens of a prompt behind its checkpoint, so that the same prompt finds it too
