@@ -1,5 +1,7 @@
 // Chat through llama.cpp's common layer: its Jinja engine, its parsers of answers. JSON in, JSON out.
 #include "guard.hpp"
+#include "large_stack.hpp"
+#include "stack.hpp"
 #include "template_load.hpp"
 #include "template_meter.hpp"
 #include "template_replay.hpp"
@@ -8,6 +10,7 @@
 #include "chat.h"
 #include "common_chat_templates.h"  // made by tools/compile.py from llama.cpp's chat.cpp
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -16,6 +19,11 @@
 namespace {
 
 const size_t MOST_FORMATS = 256;
+
+// The parser recurses for each value inside another one.
+const size_t MOST_BRACKETS     = 1 << 18;
+const size_t STACK_PER_BRACKET = 4096;  // 2190 were seen to be needed
+const size_t STACK_BESIDES     = 256 << 10;
 
 // How an answer looks and how to read it: everything that llama.cpp tells of a request but the prompt.
 struct chat_format {
@@ -196,6 +204,24 @@ std::string apply(gollama_chat_templates & self, const common_chat_templates_inp
     return prompt;
 }
 
+common_chat_msg parse(const gollama_chat_parser & parser, const std::string & text, bool partial) {
+    common_chat_msg message;
+    const auto      work = [&] { message = common_chat_peg_parse(parser.format->parser, text, partial, parser.params); };
+    // all of them may be open at once, and which are part of a string only the parser knows
+    const size_t brackets = std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; });
+    const size_t needed   = STACK_BESIDES + STACK_PER_BRACKET * brackets;
+    char         here;
+    if (brackets > MOST_BRACKETS) {
+        throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "it has more than " + std::to_string(MOST_BRACKETS) + " brackets");
+    }
+    if (gollama::lowest_stack_address() + needed < &here) {
+        work();
+    } else {
+        gollama::on_large_stack(needed, "it may be nested too deeply to be read in the memory at hand", work);
+    }
+    return message;
+}
+
 common_json to_json(const common_chat_msg & message) {
     common_json calls = common_json::array();
     for (const auto & call : message.tool_calls) {
@@ -258,8 +284,7 @@ void gollama_chat_parser_free(gollama_chat_parser * parser) { delete parser; }
 
 const char * gollama_chat_parse(gollama_chat_parser * parser, const char * text, int32_t length, bool partial, gollama_error * error) {
     return gollama::guarded(error, static_cast<const char *>(nullptr), [&] {
-        const std::string input(text, length);
-        parser->answer = to_json(common_chat_peg_parse(parser->format->parser, input, partial, parser->params)).dump_safe();
+        parser->answer = to_json(parse(*parser, std::string(text, length), partial)).dump_safe();
         return parser->answer.c_str();
     });
 }

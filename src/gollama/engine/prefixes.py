@@ -230,6 +230,11 @@ class Prefixes:
             if slot.choice is None:
                 self.cut(slot, 0)
 
+    def renew(self) -> None:
+        """Have memory that knows nothing of what was in it, not even as numbers that are masked out; the working ones move along."""
+        self.forget()
+        self.resize(len(self.slots))
+
     # ---- the device's size ----
 
     def resize(self, sequences: int) -> None:
