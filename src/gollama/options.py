@@ -80,8 +80,9 @@ class LoadOptions:
             raise OptionError(f"chat_template must be Jinja text, a path or a name, not {self.chat_template!r}")
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return partial(LoadOptions, **{name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}), ()
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values |= {name: dict(value) for name, value in values.items() if isinstance(value, Mapping)}  # which a proxy cannot be
+        return partial(LoadOptions, **values), ()
 
     def __hash__(self) -> int:
         return hash(tuple(tuple(value.items()) if isinstance(value, Mapping) else value

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_no_state_of_another_memory_kills_the_process(tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize("settings", [{"flash_attention": "off"}, {}], ids=["attention", "recurrent"])
-def test_numbers_that_are_none_spoil_no_later_answer(tmp_path: Path, tiny_path: Path, settings: dict[str, str]) -> None:
+def test_numbers_that_are_none_spoil_no_later_answer(tmp_path: Path, tiny_path: Path, settings: dict[str, Any]) -> None:
     file, prompt, other = tmp_path / "state", list(range(100, 200)), list(range(20, 140))
     model = tiny_path if settings else tiny_memory.WRITERS["recurrent"](tmp_path / "model.gguf")
     with LLM(model, context_size=512, threads=1, max_sequences=2, **settings) as llm:
