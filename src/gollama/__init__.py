@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gollama.backends import Device, devices
 from gollama.chat import AssistantMessage, ChatOptions, ChatPrompt, SystemMessage, TextPart, Tool, ToolMessage, UserMessage
 from gollama.context import Context
-from gollama.conversation import Conversation
+from gollama.conversation import AsyncConversation, Conversation
 from gollama.embedding import Embedder
 from gollama.engine import EngineStats
 from gollama.errors import (
@@ -66,6 +66,7 @@ from gollama.version import VersionInfo, __version__, version_info
 __all__ = [
     "LLM",
     "AssistantMessage",
+    "AsyncConversation",
     "AsyncLLM",
     "AsyncStream",
     "BackendError",

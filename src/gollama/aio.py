@@ -14,6 +14,7 @@ from gollama.chat import ChatPrompt, Message, split_options
 from gollama.chat.answers import answered
 from gollama.chat.choosing import SCORING, candidates, choose
 from gollama.chat.options import streamed
+from gollama.conversation import AsyncConversation, began
 from gollama.engine import EngineStats
 from gollama.generation import Generation
 from gollama.jobs import RETRY_SECONDS, BaseStream, ChunkType, Jobs
@@ -144,6 +145,11 @@ class AsyncLLM:
         """End what is being generated as cancelled and free everything. May be called again."""
         await asyncio.to_thread(self.sync.close)
 
+    @property
+    def context_size(self) -> int:
+        """As LLM.context_size."""
+        return self.sync.context_size
+
     def cancel(self) -> None:
         """End everything that is being generated or waits."""
         self.sync.cancel()
@@ -195,7 +201,7 @@ class AsyncLLM:
         prompt = self.sync.intake.chat_prompt(messages, chat, settings)
         if not chat.choices:
             return answered(prompt, (await self._complete([prompt.tokens], settings, priority=priority, timeout=timeout, chat=prompt))[0])
-        first, *others = candidates(self.sync.model, prompt)
+        first, *others = candidates(self.sync.model, prompt, self.context_size)
         request = {"priority": priority, "timeout": timeout, "score_from": len(prompt.tokens)}
         scored = await self._complete([first], SCORING, **request)
         return choose(prompt, [*scored, *await self._complete(others, SCORING, **request)], settings)
@@ -215,6 +221,10 @@ class AsyncLLM:
                         approve: Approve | None = None, **options: Any) -> ToolRun:
         """As LLM.run_tools; the functions and `approve` may be coroutines, others run in threads."""
         return await drive_async(steps(messages, tools, max_rounds, approve, options), self.chat)
+
+    def conversation(self, *, system: str | None = None, overflow: str = "error") -> AsyncConversation:
+        """As LLM.conversation; its `send` is awaited, its `stream` iterated by `async for`."""
+        return AsyncConversation(self, began(system), overflow)
 
     # ---- what takes no turns in the engine runs in a thread ----
 

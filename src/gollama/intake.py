@@ -20,6 +20,7 @@ from gollama.options import LoadOptions, SamplingParams
 from gollama.sampler import Sampler
 
 MOST_PRIORITY = 1000
+MOST_SECONDS = 1e9
 
 
 class Intake:
@@ -191,7 +192,7 @@ class Intake:
             tokens, self._samplers(tokens, params, generation.chat), generation,
             max_tokens=params.max_tokens if score_from is None else 0,
             priority=priority,
-            deadline=None if timeout is None else time.perf_counter() + timeout,
+            deadline=None if timeout is None else time.perf_counter() + min(timeout, MOST_SECONDS),
             logprobs=-1 if params.logprobs is None else params.logprobs,
             prompt_logprobs=-1 if params.prompt_logprobs is None else params.prompt_logprobs,
             score_from=score_from or 1,
@@ -215,7 +216,7 @@ class Intake:
             raise ContextOverflowError(
                 f"the prompt has {len(tokens)} tokens and the context {size}, of which the answer needs one at least: load with a "
                 "larger context_size, pass less text, or choose what is left out with overflow='truncate'")
-        room = size - min(params.max_tokens or size // 4, size // 2)
+        room = prompt_room(size, params.max_tokens)
         if params.keep >= room:
             raise OptionError(f"keep={params.keep} leaves no room in a context of {size}")
         return tokens[: params.keep] + tokens[len(tokens) - (room - params.keep) :]
@@ -241,6 +242,11 @@ def affordable_sequences(device: ContextDevice, most: int) -> int:
     """max_sequences, but no more than fit into half of the memory that is left on each device."""
     more = [row.memory_free // 2 // row.context for row in device.context.memory() if row.context and row.memory_free]
     return max(1, min(most, 1 + min(more, default=most)))
+
+
+def prompt_room(context_size: int, max_tokens: int | None) -> int:
+    """Tokens of a prompt that is cut to leave room for an answer."""
+    return context_size - min(max_tokens or context_size // 4, context_size // 2)
 
 
 def check_request(n_vocab: int, params: SamplingParams, priority: Any, timeout: Any) -> None:

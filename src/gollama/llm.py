@@ -15,7 +15,7 @@ from gollama.chat import ChatPrompt, Message, split_options
 from gollama.chat.answers import answered
 from gollama.chat.choosing import SCORING, candidates, choose
 from gollama.chat.options import streamed
-from gollama.conversation import Conversation
+from gollama.conversation import Conversation, began
 from gollama.embedding import Embedder
 from gollama.engine import EngineStats, Prefixes
 from gollama.errors import ContextOverflowError, OptionError
@@ -177,7 +177,7 @@ class LLM:
         prompt = self.intake.chat_prompt(messages, chat, settings)
         if not chat.choices:
             return answered(prompt, self._complete([prompt.tokens], settings, priority=priority, timeout=timeout, chat=prompt)[0])
-        first, *others = candidates(self.model, prompt)  # the first leaves the prompt in the cache
+        first, *others = candidates(self.model, prompt, self.context_size)  # the first leaves the prompt in the cache
         request = {"priority": priority, "timeout": timeout, "score_from": len(prompt.tokens)}
         scored = self._complete([first], SCORING, **request)
         return choose(prompt, [*scored, *self._complete(others, SCORING, **request)], settings)
@@ -208,7 +208,7 @@ class LLM:
         `overflow` says what happens when the context is full: "error", or "drop_turns", which leaves the oldest turns out of what
         the model sees, and keeps the system message.
         """
-        return Conversation(self, [] if system is None else [{"role": "system", "content": system}], overflow)
+        return Conversation(self, began(system), overflow)
 
     # ---- embeddings and scores ----
 
@@ -228,6 +228,8 @@ class LLM:
 
     def _embedder(self, pooling: str) -> Embedder:
         self.intake.require_open()
+        if not isinstance(pooling, str):
+            raise OptionError(f"pooling must be a str, not {pooling!r}")
         if pooling not in self._embedders or self._embedders[pooling].closed:  # a fork closes what another thread used
             embedder = Embedder(self.model, self.options, pooling=pooling)
             if pooling == "auto" and embedder.pooling == "none":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -215,7 +216,10 @@ class Model(Resource):
 
     def check_tokens(self, tokens: Iterable[int]) -> list[int]:
         """The token ids as a list of int; OptionError for one that is not in the vocabulary."""
-        ids = [token.__index__() for token in tokens]
+        try:
+            ids = [operator.index(token) for token in tokens]
+        except TypeError:
+            raise OptionError(f"token ids are whole numbers, not {tokens!r:.80}") from None
         for token in ids:
             if not 0 <= token < self.n_vocab:
                 raise OptionError(f"token {token} is not in the vocabulary of {self.n_vocab} tokens")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from os import PathLike
 from types import MappingProxyType
 from typing import Any
 
@@ -75,6 +76,13 @@ class LoadOptions:
         object.__setattr__(self, "gpu_memory", _amounts(self.gpu_memory))
         object.__setattr__(self, "tensor_split", _shares(self.tensor_split))
         object.__setattr__(self, "tensor_overrides", _overrides(self.tensor_overrides))
+        if self.chat_template is not None and not isinstance(self.chat_template, (str, PathLike)):
+            raise OptionError(f"chat_template must be Jinja text, a path or a name, not {self.chat_template!r}")
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        values |= {name: dict(value) for name, value in values.items() if isinstance(value, Mapping)}  # which a proxy cannot be
+        return partial(LoadOptions, **values), ()
 
     def __hash__(self) -> int:
         return hash(tuple(tuple(value.items()) if isinstance(value, Mapping) else value

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled", "timeout"]
@@ -122,13 +123,18 @@ class ToolCall:
     """A call that the model wants made. `arguments_text` is the JSON that the model wrote, `arguments` what it says.
 
     `error` says why the call cannot be made: a tool that was not offered, arguments that are no JSON object. None: it can.
+    Of a call that is made by hand `arguments_text` may be left out.
     """
 
     id: str
     name: str
     arguments: Mapping[str, Any]
-    arguments_text: str = "{}"
+    arguments_text: str = ""
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.arguments_text:
+            object.__setattr__(self, "arguments_text", json.dumps(self.arguments, ensure_ascii=False))
 
     def as_dict(self) -> dict[str, Any]:
         """In OpenAI's form."""
@@ -160,12 +166,12 @@ class ChatCompletion(Completion):
 
     @property
     def message(self) -> dict[str, Any]:
-        """The answer as a message in OpenAI's form, for the next request."""
+        """The answer as a message in OpenAI's form, for the next request. Arguments that are no JSON object are left out."""
         message: dict[str, Any] = {"role": "assistant", "content": self.text}
         if self.reasoning:
             message["reasoning_content"] = self.reasoning
         if self.tool_calls:
-            message["tool_calls"] = [call.as_dict() for call in self.tool_calls]
+            message["tool_calls"] = [(call if call.arguments else replace(call, arguments_text="{}")).as_dict() for call in self.tool_calls]
         return message
 
 

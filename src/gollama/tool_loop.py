@@ -60,6 +60,8 @@ def steps(messages: Sequence[Message], tools: Sequence[Any], max_rounds: int, ap
     """What there is to do, one after the other; whoever drives sends back what came of it, and throws in what was raised."""
     if isinstance(max_rounds, bool) or not isinstance(max_rounds, int) or max_rounds < 1:
         raise OptionError(f"max_rounds must be a whole number of at least 1, not {max_rounds!r}")
+    if approve is not None and not callable(approve):
+        raise OptionError(f"approve must be a function, not {approve!r}")
     offered = {tool.name: tool for tool in check_tools(tools)}
     for tool in offered.values():
         if tool.call is None:
@@ -84,18 +86,27 @@ def steps(messages: Sequence[Message], tools: Sequence[Any], max_rounds: int, ap
 
 def _run(call: ToolCall, offered: Mapping[str, Tool], approve: Approve | None) -> Generator[_Run, Any, ToolResult]:
     if call.error is not None:
-        return ToolResult(call, f"Error: {call.error}", failed=True)
+        return _failed(call, call.error)
     if approve is not None:
         answer = yield _Run(approve, call)
         if answer is not True:
-            return ToolResult(call, f"Error: {answer or 'the user did not allow this call'}", failed=True)
+            return _failed(call, str(answer or "the user did not allow this call"))
     function = offered[call.name].call
     assert function is not None
     try:
         value = yield _Run(function, call.arguments)
-        return ToolResult(call, as_text(value))
+        return ToolResult(call, _utf8(as_text(value)))
     except Exception as error:  # the model is told, and may try otherwise
-        return ToolResult(call, f"Error: {type(error).__name__}: {error}", failed=True)
+        return _failed(call, f"{type(error).__name__}: {error}")
+
+
+def _failed(call: ToolCall, why: str) -> ToolResult:
+    return ToolResult(call, _utf8(f"Error: {why}"), failed=True)
+
+
+def _utf8(text: str) -> str:
+    """The same without lone surrogates, as file names may have, which no message can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def as_text(value: Any) -> str:

@@ -1,5 +1,7 @@
 // Chat through llama.cpp's common layer: its Jinja engine, its parsers of answers. JSON in, JSON out.
 #include "guard.hpp"
+#include "large_stack.hpp"
+#include "stack.hpp"
 #include "template_load.hpp"
 #include "template_meter.hpp"
 #include "template_replay.hpp"
@@ -8,6 +10,7 @@
 #include "chat.h"
 #include "common_chat_templates.h"  // made by tools/compile.py from llama.cpp's chat.cpp
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -17,13 +20,33 @@ namespace {
 
 const size_t MOST_FORMATS = 256;
 
+// The parser recurses for each value inside another one.
+const size_t MOST_BRACKETS     = 1 << 18;
+const size_t STACK_PER_BRACKET = 4096;  // 2190 were seen to be needed
+const size_t STACK_BESIDES     = 256 << 10;
+
 // How an answer looks and how to read it: everything that llama.cpp tells of a request but the prompt.
 struct chat_format {
-    common_chat_params params;
+    common_chat_params params;  // without the prompt and the parser
     common_peg_arena   parser;
+    std::string        parser_text;
     int32_t            number;
     bool               same_prompt;  // as without the tools' and the schema's format
 };
+
+const int32_t NOT_KEPT = -1;  // the number of a format that no other request has
+
+bool same_format(const chat_format & known, const common_chat_params & b) {
+    const auto & a = known.params;
+    const auto same_trigger = [](const common_grammar_trigger & one, const common_grammar_trigger & other) {
+        return one.type == other.type && one.value == other.value && one.token == other.token;
+    };
+    return known.parser_text == b.parser && a.grammar == b.grammar && a.format == b.format && a.grammar_lazy == b.grammar_lazy &&
+           a.preserved_tokens == b.preserved_tokens && a.additional_stops == b.additional_stops &&
+           a.thinking_start_tag == b.thinking_start_tag && a.thinking_end_tags == b.thinking_end_tags &&
+           a.supports_thinking == b.supports_thinking &&
+           std::equal(a.grammar_triggers.begin(), a.grammar_triggers.end(), b.grammar_triggers.begin(), b.grammar_triggers.end(), same_trigger);
+}
 
 using format_ptr = std::shared_ptr<const chat_format>;
 
@@ -115,15 +138,16 @@ common_json details(const common_chat_params & params) {
     };
 }
 
-format_ptr new_format(gollama_chat_templates & self, common_chat_params && params, bool same_prompt) {
+format_ptr new_format(int32_t number, common_chat_params && params, bool same_prompt) {
     auto format = std::make_shared<chat_format>();
     if (!params.parser.empty()) {
         format->parser.load(params.parser);
     }
     format->params             = std::move(params);
     format->params.prompt      = "";
+    format->parser_text        = std::move(format->params.parser);
     format->params.parser      = "";
-    format->number             = self.n_formats++;
+    format->number             = number;
     format->same_prompt        = same_prompt;
     return format;
 }
@@ -132,19 +156,17 @@ bool ends_with(const std::string & text, const std::string & end) {
     return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// The prompt without what tools and schemas ask of the answer.
-common_chat_params render_plain(gollama_chat_templates & self, const common_chat_templates_inputs & inputs, const std::string & options) {
-    common_chat_templates_inputs plain = inputs;
-    plain.force_pure_content           = true;
+// What llama.cpp gives, of whose three renderings the last two are spared where what they find out is known.
+common_chat_params render(gollama_chat_templates & self, const common_chat_templates_inputs & inputs, const std::string & options) {
     const auto &       last  = inputs.messages.back();
     const std::string  key   = options + '\0' + last.role + (last.tool_calls.empty() ? "" : "+");
     const auto         known = self.generation_prompts.find(key);
     if (known != self.generation_prompts.end()) {
         self.replay.begin(known->second);
         try {
-            common_chat_params rendered = common_chat_templates_apply(self.templates.get(), plain);
+            common_chat_params rendered = common_chat_templates_apply(self.templates.get(), inputs);
             self.replay.end();
-            if (!plain.add_generation_prompt || ends_with(rendered.prompt, known->second)) {
+            if (!inputs.add_generation_prompt || ends_with(rendered.prompt, known->second)) {
                 return rendered;
             }
         } catch (...) {
@@ -152,7 +174,7 @@ common_chat_params render_plain(gollama_chat_templates & self, const common_chat
             throw;
         }
     }
-    common_chat_params rendered = common_chat_templates_apply(self.templates.get(), plain);
+    common_chat_params rendered = common_chat_templates_apply(self.templates.get(), inputs);
     if (!rendered.generation_prompt.empty()) {
         self.generation_prompts[key] = rendered.generation_prompt;
     }
@@ -170,7 +192,9 @@ std::string apply(gollama_chat_templates & self, const common_chat_templates_inp
     std::string plain_prompt;
     std::string key;
     if (!*special && inputs.use_jinja && inputs.continue_final_message == COMMON_CHAT_CONTINUATION_NONE) {
-        common_chat_params rendered = render_plain(self, inputs, options);
+        common_chat_templates_inputs plain = inputs;  // without what tools and schemas ask of the answer
+        plain.force_pure_content           = true;
+        common_chat_params rendered        = render(self, plain, options);
         key                         = options + '\0' + rendered.generation_prompt;
         const auto found                   = self.formats.find(key);
         if (found != self.formats.end() && found->second->same_prompt) {
@@ -180,20 +204,45 @@ std::string apply(gollama_chat_templates & self, const common_chat_templates_inp
         }
         plain_prompt = rendered.prompt;
     }
-    common_chat_params full     = common_chat_templates_apply(templates, inputs);
+    const bool         spared   = *special && inputs.use_jinja && inputs.continue_final_message == COMMON_CHAT_CONTINUATION_NONE;
+    common_chat_params full     = spared ? render(self, inputs, options) : common_chat_templates_apply(templates, inputs);
     std::string        prompt   = std::move(full.prompt);
     self.last_generation_prompt = full.generation_prompt;
     key                         = options + '\0' + full.generation_prompt;
     if (inputs.continue_final_message != COMMON_CHAT_CONTINUATION_NONE) {
-        self.last = new_format(self, std::move(full), false);  // its parser begins with the message that is continued
+        self.last = new_format(NOT_KEPT, std::move(full), false);  // its parser begins with the message that is continued
+        return prompt;
+    }
+    const bool same_prompt = !plain_prompt.empty() && plain_prompt == prompt;
+    const auto known       = self.formats.find(key);
+    if (known != self.formats.end() && known->second->same_prompt == same_prompt && same_format(*known->second, full)) {
+        self.last = known->second;
         return prompt;
     }
     if (self.formats.size() >= MOST_FORMATS) {
         self.formats.clear();
         self.generation_prompts.clear();
     }
-    self.last = self.formats[key] = new_format(self, std::move(full), !plain_prompt.empty() && plain_prompt == prompt);
+    self.last = self.formats[key] = new_format(self.n_formats++, std::move(full), same_prompt);
     return prompt;
+}
+
+common_chat_msg parse(const gollama_chat_parser & parser, const std::string & text, bool partial) {
+    common_chat_msg message;
+    const auto      work = [&] { message = common_chat_peg_parse(parser.format->parser, text, partial, parser.params); };
+    // all of them may be open at once, and which are part of a string only the parser knows
+    const size_t brackets = std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; });
+    const size_t needed   = STACK_BESIDES + STACK_PER_BRACKET * brackets;
+    char         here;
+    if (brackets > MOST_BRACKETS) {
+        throw gollama::failure(GOLLAMA_INVALID_ARGUMENT, "it has more than " + std::to_string(MOST_BRACKETS) + " brackets");
+    }
+    if (gollama::lowest_stack_address() + needed < &here) {
+        work();
+    } else {
+        gollama::on_large_stack(needed, "it may be nested too deeply to be read in the memory at hand", work);
+    }
+    return message;
 }
 
 common_json to_json(const common_chat_msg & message) {
@@ -233,7 +282,7 @@ const char * gollama_chat_render(gollama_chat_templates * templates, const char 
         const auto  inputs = read_inputs(self.templates.get(), common_json::parse(std::string(messages)), given);
         std::string prompt = gollama::metered(std::strlen(messages) + std::strlen(options), [&] { return apply(self, inputs, options); });
         common_json answer = { { "prompt", prompt }, { "generation_prompt", self.last_generation_prompt }, { "format", self.last->number } };
-        if (self.n_formats > before) {
+        if (self.last->number == NOT_KEPT || self.n_formats > before) {
             answer["details"] = details(self.last->params);
         }
         self.answer = answer.dump_safe();
@@ -258,8 +307,7 @@ void gollama_chat_parser_free(gollama_chat_parser * parser) { delete parser; }
 
 const char * gollama_chat_parse(gollama_chat_parser * parser, const char * text, int32_t length, bool partial, gollama_error * error) {
     return gollama::guarded(error, static_cast<const char *>(nullptr), [&] {
-        const std::string input(text, length);
-        parser->answer = to_json(common_chat_peg_parse(parser->format->parser, input, partial, parser->params)).dump_safe();
+        parser->answer = to_json(parse(*parser, std::string(text, length), partial)).dump_safe();
         return parser->answer.c_str();
     });
 }

@@ -8,6 +8,7 @@
 #include "ggml.h"
 
 #include <algorithm>
+#include <cmath>
 #if defined(__GLIBC__)
 #    include <malloc.h>
 #endif
@@ -78,9 +79,17 @@ void gollama_context::choose(int32_t row, llama_token token, int32_t n_logprobs,
     logprobs.push_back(logprob);
 }
 
+// A memory that holds what is no number, which a forged state may have brought in, makes all logits of a row such.
+static void require_numbers(llama_context * context, int32_t row) {
+    if (std::isnan(llama_get_logits_ith(context, row)[0])) {
+        throw gollama::failure(GOLLAMA_BROKEN, "what was computed is no number: the sequence's memory is spoiled, or the model is");
+    }
+}
+
 void gollama_context::sample_one(const gollama_due & due, gollama_sampler & sampler) {
     for (int32_t i = 0; i <= due.n_draft; i++) {
-        const int32_t     row   = due.row + i;
+        const int32_t row = due.row + i;
+        require_numbers(context, row);
         const llama_token token = sampler.sample(context, row);
         choose(row, token, due.n_logprobs, sampler.shows(token));
         sampler.accept(token, true);
@@ -108,6 +117,7 @@ void gollama_context::sample(const gollama_due * due, gollama_sampler * const * 
             if (samplers[i]) {
                 sample_one(due[i], *samplers[i]);
             } else {
+                require_numbers(context, due[i].row);
                 choose(due[i].row, due[i].token, due[i].n_logprobs, false);
             }
             return true;

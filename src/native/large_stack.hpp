@@ -17,8 +17,8 @@
 
 namespace gollama {
 
-// Runs `body` on a thread with a stack of that many bytes, and throws here what it throws.
-inline void on_large_stack(size_t bytes, const std::function<void()> & body) {
+// Runs `body` on a thread with a stack of that many bytes, and throws here what it throws; `otherwise` says why there is none.
+inline void on_large_stack(size_t bytes, const char * otherwise, const std::function<void()> & body) {
     struct job {
         const std::function<void()> & body;
         std::exception_ptr            thrown;
@@ -61,7 +61,7 @@ inline void on_large_stack(size_t bytes, const std::function<void()> & body) {
     }
 #endif
     if (!started) {
-        throw failure(GOLLAMA_OUT_OF_MEMORY, "the text has a run of one kind of characters too long to be tokenized in the memory at hand");
+        throw failure(GOLLAMA_OUT_OF_MEMORY, otherwise);
     }
     if (work.thrown) {
         std::rethrow_exception(work.thrown);

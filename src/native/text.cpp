@@ -54,7 +54,8 @@ int32_t gollama_tokenize(const llama_vocab * vocab, const char * text, int32_t l
         const auto work  = [&] { count = llama_tokenize(vocab, text, length, tokens, capacity, add_special, parse_special); };
         const size_t run = llama_vocab_type(vocab) == LLAMA_VOCAB_TYPE_BPE ? gollama::longest_run(text, length) : 0;
         if (run > gollama::SAFE_RUN) {
-            gollama::on_large_stack(gollama::STACK_BESIDES + gollama::STACK_PER_BYTE * run, work);
+            gollama::on_large_stack(gollama::STACK_BESIDES + gollama::STACK_PER_BYTE * run,
+                                    "the text has a run of one kind of characters too long to be tokenized in the memory at hand", work);
         } else {
             work();
         }

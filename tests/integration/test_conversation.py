@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from gollama import LLM, ChatError, ContextOverflowError, OptionError
+from gollama import LLM, AsyncLLM, ChatError, ContextOverflowError, OptionError, SamplingParams
 
 
 def test_a_chat_of_three_turns(llm: LLM) -> None:
@@ -71,8 +72,37 @@ def test_whole_old_turns_make_room_and_the_system_message_stays(tiny_path: Path)
         with pytest.raises(ContextOverflowError, match="the last turn alone"):
             chat.send("the sea " * 300)
         assert len(chat.messages) == 25
+        assert llm.conversation(overflow="drop_turns").send("the sea", max_tokens=1000).tokens  # no more than half is kept free
+        chat.send("the sea", params=SamplingParams(max_tokens=100))
+        assert chat.send("the sky", max_tokens=100).usage.prompt_tokens <= 156
+        with pytest.raises(OptionError, match="max_tokens must be"):
+            chat.send("the sea", max_tokens="many")
         plain = llm.conversation(system="the system")
         with pytest.raises(ContextOverflowError):
             plain.send("the sea " * 300)
         with pytest.raises(OptionError, match="overflow must be one of"):
             llm.conversation(overflow="forget")
+
+
+def test_tasks_have_conversations_too(smollm2: LLM, tmp_path: Path) -> None:
+    async def main() -> None:
+        chat = AsyncLLM(smollm2).conversation(system="Be brief.")
+        reply = await chat.send("What is the capital of Italy?", temperature=0, max_tokens=12)
+        other = chat.fork()
+        text = "".join([chunk.text async for chunk in chat.stream("And of Spain?", temperature=0, max_tokens=12)])
+        assert [message["content"] for message in chat.messages[2:]] == [reply.text, "And of Spain?", text]
+
+        def rain(city: str) -> str:
+            """Whether it rains."""
+            return "no"
+
+        await other.send("Does it rain in Rome?", tools=[rain], tool_choice="required", max_rounds=1, temperature=0, max_tokens=60)
+        assert "tool" in [message["role"] for message in other.messages]
+        other.save(tmp_path / "chat.json")
+        chat.load(tmp_path / "chat.json")
+        assert chat.messages == other.messages
+        with pytest.raises(ChatError):
+            await chat.send(5, max_tokens=1)  # type: ignore[arg-type]
+        assert chat.messages == other.messages
+
+    asyncio.run(main())

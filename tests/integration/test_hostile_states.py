@@ -6,10 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gollama import LLM, states
+from gollama import LLM, BrokenError, states
 from tests.support import tiny_memory
 
 COUNT = 200
@@ -68,3 +69,34 @@ def test_no_state_of_smollm2_kills_the_process(tmp_path: Path) -> None:
 def test_no_state_of_another_memory_kills_the_process(tmp_path: Path, kind: str) -> None:
     model = tiny_memory.WRITERS[kind](tmp_path / "model.gguf")
     assert "cached [" in survive(str(model), tmp_path, list(range(100, 200)))
+
+
+@pytest.mark.parametrize("settings", [{"flash_attention": "off"}, {}], ids=["attention", "recurrent"])
+def test_numbers_that_are_none_spoil_no_later_answer(tmp_path: Path, tiny_path: Path, settings: dict[str, Any]) -> None:
+    file, prompt, other = tmp_path / "state", list(range(100, 200)), list(range(20, 140))
+    model = tiny_path if settings else tiny_memory.WRITERS["recurrent"](tmp_path / "model.gguf")
+    with LLM(model, context_size=512, threads=1, max_sequences=2, **settings) as llm:
+        def ask(tokens: list[int]) -> list[int]:
+            return llm.generate(tokens, max_tokens=4, temperature=0, ignore_eos=True).tokens
+
+        wanted = [ask(prompt), ask(other)]
+        llm.save_state(file)
+        header, _, rest = file.read_bytes()[len(states.MAGIC) :].partition(b"\n")
+        found = json.loads(header)
+        start = 0
+        for entry in found["prefixes"]:
+            end = start + 4 * entry["tokens"] + entry["bytes"]
+            middle = end - entry["bytes"] // 2
+            rest = rest[:middle] + b"\xff" * (end - middle) + rest[end:]
+            entry["sha256"] = states.digest(entry, rest[start:end])
+            start = end
+        file.write_bytes(states.MAGIC + json.dumps(found).encode() + b"\n" + rest)
+        llm.clear_cache()
+        llm.load_state(file)
+        neighbour = llm.stream(list(range(30, 60)), ignore_eos=True)
+        next(neighbour)
+        with pytest.raises(BrokenError, match="no number"):
+            ask(prompt)
+        assert [ask(prompt), ask(other)] == wanted
+        next(neighbour)
+        neighbour.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gollama import LLM, ChatError, NativeError, OptionError
+from gollama import LLM, ChatError, ContextOverflowError, NativeError, OptionError
 
 ASK = [{"role": "user", "content": "Is the sky blue?"}]
 # a template as of models that think, for one that does not know how to
@@ -119,6 +119,20 @@ def test_choices_have_probabilities(llm: LLM) -> None:
     assert math.isclose(sum(reply.probabilities.values()), 1) and reply.finish_reason == "stop"
     drawn = [llm.chat(ASK, choices=["yes", "no"], temperature=1, seed=seed).text for seed in range(12)]
     assert drawn == [llm.chat(ASK, choices=["yes", "no"], temperature=1, seed=seed).text for seed in range(12)]
+
+
+def test_choices_are_weighed_behind_the_thinking(thinker: LLM) -> None:
+    assert thinker.render_chat(ASK, choices=["yes", "no"]).text.endswith("assistant\n<think>\n\n</think>\n\n")
+    always = THINKING.replace("enable_thinking is false", "1 > 2")
+    with LLM("smollm2", context_size=256, threads=1, chat_template=always) as llm:
+        prompt = llm.render_chat(ASK, choices=["yes", "no"])
+        assert prompt.text.endswith("assistant\n<think>\n</think>") and llm.detokenize(prompt.tokens[-4:]).endswith("</think>")
+        assert llm.chat(ASK, choices=["yes", "no"], temperature=0).text in ("yes", "no")
+
+
+def test_choices_longer_than_the_context_are_told(tiny_llm: LLM) -> None:
+    with pytest.raises(ContextOverflowError, match="choices"):
+        tiny_llm.chat(ASK, choices=["yes", "no " * 200])
 
 
 def test_wrong_choices_are_told(smollm2: LLM) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,22 @@ def imported(file: Path) -> set[str]:
     return found
 
 
+def module(file: Path) -> str:
+    return ".".join(("gollama", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+MODULES = {module(file): file for file in FILES}
+
+
+def imported_modules(file: Path) -> set[str]:
+    """All that a file imports of ours, also if only for types."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            found |= {name if (name := f"{node.module}.{alias.name}") in MODULES else str(node.module) for alias in node.names}
+    return found
+
+
 def room(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -54,6 +71,10 @@ def test_only_native_touches_the_compiled_module(file: Path) -> None:
 def test_a_layer_uses_only_those_below(file: Path) -> None:
     own = LEVEL[room(file)]
     assert {name for name in imported(file) if LEVEL.get(name, own) < own} == set()
+
+
+def test_no_modules_import_each_other() -> None:
+    graphlib.TopologicalSorter({name: imported_modules(file) for name, file in MODULES.items()}).prepare()
 
 
 def test_what_native_offers_is_what_is_used() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gollama import BrokenError, BusyError, CancelledError, ClosedError, GollamaError, NativeError, OptionError
-from gollama.engine import Prefixes
+from gollama.engine import Prefixes, members
 from gollama.errors import OutOfMemoryError
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_requests import Asked, Failing, Gate, Maker, ask
@@ -145,6 +145,29 @@ def test_a_device_that_cannot_grow_serves_one_after_another(make: Maker, error: 
         one.wait().check(device)
         assert one.reason == "length"
     assert device.sequences == 1
+
+
+def test_a_device_that_could_not_grow_is_asked_again(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, device = make()
+    failures = iter([OutOfMemoryError("no")] * 3)
+    device.fault = lambda name: next(failures, None) if name == "resize" else None
+    ask(engine, range(30), n=8, max_tokens=9).wait().check(device)
+    assert device.sequences == 1
+    ask(engine, range(30), n=8, max_tokens=9).wait().check(device)
+    assert device.sequences == 1  # it has only just failed
+    monkeypatch.setattr(members, "GROWTH_PAUSE", 0.0)
+    engine._batch._grown_until = 0.0
+    ask(engine, range(30), n=8, max_tokens=9).wait().check(device)
+    assert device.sequences == 8
+
+
+def test_a_device_that_cannot_grow_as_far_as_wanted_grows_half_as_far(make: Maker) -> None:
+    engine, device = make()
+    failures = iter([OutOfMemoryError("no")])
+    device.fault = lambda name: next(failures, None) if name == "resize" else None
+    for _ in range(2):
+        ask(engine, range(30), n=8, max_tokens=9).wait().check(device)
+        assert device.sequences == 4
 
 
 # ---- admission ----

@@ -102,3 +102,14 @@ def test_every_option_has_a_help_text() -> None:
 def test_sampling_params_may_be_pickled() -> None:
     params = SamplingParams(temperature=0.5, logit_bias={3: -1.0}, stop=["a"])
     assert pickle.loads(pickle.dumps(params)) == params
+
+
+def test_load_options_can_be_pickled() -> None:
+    options = LoadOptions(context_size=512, tensor_overrides={r"\.ffn": "CPU"}, devices=[0])
+    assert pickle.loads(pickle.dumps(options)) == options
+
+
+@pytest.mark.parametrize("template", [5, True, ["{{ 1 }}"], b"x"])
+def test_a_template_of_another_kind_is_told(template: object) -> None:
+    with pytest.raises(OptionError, match="chat_template must be"):
+        LoadOptions(chat_template=template)

@@ -15,12 +15,14 @@ from gollama._native.model import ModelHandle
 from gollama._native.text import c_string, decode, utf8
 from gollama.errors import ChatError
 
+MOST_FORMATS = 512  # kept; the shim keeps fewer, and numbers them in the order they come
+
 
 @dataclass(frozen=True)
 class ChatFormat:
     """How the answers to a kind of request look: llama.cpp's common_chat_params without the prompt."""
 
-    number: int  # the same for equal formats of one ChatTemplatesHandle
+    number: int  # the same for equal formats of one ChatTemplatesHandle; -1: of one request only
     name: str
     grammar: str
     grammar_lazy: bool
@@ -94,6 +96,7 @@ class ChatTemplatesHandle(Handle):
             fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
                                       for name, value in result["details"].items()}
             self._formats[number] = ChatFormat(number, **fields)
+            self._formats.pop(number - MOST_FORMATS, None)
         parser = self._lib.gollama_chat_parser_new(templates, self._failures.error)
         self._failures.check()
         return Rendered(result["prompt"], result["generation_prompt"], self._formats[number], ChatParser(parser))

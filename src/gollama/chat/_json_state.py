@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+DEEPEST = 200  # nesting of JSON that llama.cpp and its templates walk recursively
+_SIGNS = re.compile(r'"(?:[^"\\]|\\.)*"?|[][{}]', re.DOTALL)  # strings, of which nothing counts, and brackets
+
+
+def nesting(text: str) -> int:
+    """How many values of a JSON text lie in each other at most."""
+    if text.count("[") + text.count("{") <= DEEPEST:  # no need to look
+        return 0
+    level = most = 0
+    for sign in _SIGNS.findall(text):
+        if sign in "[{":
+            level += 1
+            most = max(most, level)
+        elif sign in "]}":
+            level -= 1
+    return most
 
 
 def safe_cut(text: str, margin: int) -> tuple[int, int] | None:

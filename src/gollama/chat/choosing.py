@@ -6,16 +6,21 @@ import math
 from collections.abc import Sequence
 
 from gollama.chat.formatter import ChatPrompt
+from gollama.errors import ContextOverflowError
 from gollama.model import Model
 from gollama.options import SamplingParams
 from gollama.results import ChatCompletion, Completion, Usage
 
 SCORING = SamplingParams(temperature=0, prompt_logprobs=0)
 
-def candidates(model: Model, prompt: ChatPrompt) -> list[list[int]]:
+def candidates(model: Model, prompt: ChatPrompt, context_size: int) -> list[list[int]]:
     """For each choice the prompt, the choice, and the token that ends an answer, without which "no" would be part of "none"."""
     end = [model.special_tokens[name] for name in ("eot", "eos") if name in model.special_tokens][:1]
-    return [[*prompt.tokens, *model.tokenize(choice, add_special=False), *end] for choice in prompt.options.choices]
+    found = [[*prompt.tokens, *model.tokenize(choice, add_special=False), *end] for choice in prompt.options.choices]
+    if (longest := max(map(len, found))) > context_size:
+        raise ContextOverflowError(f"the prompt with the longest of the choices has {longest} tokens and the context {context_size}: load "
+                                   "with a larger context_size, or pass less text")
+    return found
 
 
 def choose(prompt: ChatPrompt, scored: Sequence[Completion], params: SamplingParams) -> ChatCompletion:

@@ -119,7 +119,9 @@ class ChatFormatter:
         if options.thinking_budget >= 0 and not found.thinking_ends:
             raise ChatError("thinking is a number of tokens, and the template of this model has no thinking to limit")
         tokens = self._tokens(checked, request, rendered.prompt)
-        return ChatPrompt(rendered.prompt, tokens, rendered.generation_prompt, mended(grammar), lazy,
+        closing = self._closing(rendered) if options.choices else ""  # of them none is a thought
+        tokens += self._model.tokenize(closing, add_special=False, parse_special=True) if closing else []
+        return ChatPrompt(rendered.prompt + closing, tokens, rendered.generation_prompt, mended(grammar), lazy,
                           found.grammar_triggers if lazy else (), found.stops + self._stops,
                           found.preserved_tokens, found, rendered.parser, options, schema)
 
@@ -144,7 +146,8 @@ class ChatFormatter:
 
     def _request(self, messages: list[dict[str, Any]], options: ChatOptions, schema: Schema | None) -> dict[str, Any]:
         """The request as gollama_chat_render takes it."""
-        request: dict[str, Any] = {"enable_thinking": options.thinking is not False, "add_generation_prompt": options.add_generation_prompt}
+        thinking = options.thinking is not False and not options.choices
+        request: dict[str, Any] = {"enable_thinking": thinking, "add_generation_prompt": options.add_generation_prompt}
         if self._legacy:
             self._check_legacy(messages, options)
             request["use_jinja"] = False
@@ -164,6 +167,12 @@ class ChatFormatter:
             request["continue_final_message"] = "reasoning_content" if part == "reasoning" else part
             request["add_generation_prompt"] = False
         return request
+
+    @staticmethod
+    def _closing(rendered: _native.Rendered) -> str:
+        """What ends the thinking that the prompt has opened, if it has."""
+        start, ends = rendered.format.thinking_start.strip(), rendered.format.thinking_ends
+        return ends[0] if start and ends and rendered.prompt.rstrip().endswith(start) else ""
 
     @staticmethod
     def _check_legacy(messages: list[dict[str, Any]], options: ChatOptions) -> None:

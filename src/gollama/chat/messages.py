@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gollama import _native
+from gollama.chat._json_state import DEEPEST, nesting
 from gollama.errors import ChatError
 from gollama.results import ChatCompletion, ToolCall
 
@@ -60,7 +61,9 @@ def as_dict(message: Message) -> dict[str, Any]:
         return message.message
     role = _ROLE_OF.get(type(message))
     fields: dict[str, Any] = dict(message) if isinstance(message, Mapping) else {"role": role, **vars(message)}
-    return {name: value for name, value in fields.items() if value is not None and (name != "tool_calls" or value != ())}
+    if isinstance(message, AssistantMessage) and not message.tool_calls:
+        del fields["tool_calls"]
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def check_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -85,7 +88,7 @@ def _check_message(path: str, message: Message) -> dict[str, Any]:
         raise ChatError(f"{path} must be a dict with 'role' and 'content', or a message record, not {type(message).__name__}")
     given = as_dict(message)
     role = given.get("role")
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise ChatError(f"{path}.role must be one of {', '.join(ROLES)}, not {role!r}")
     checked: dict[str, Any] = {"role": role}
     for name in REASONING_NAMES:
@@ -162,5 +165,8 @@ def _call(path: str, call: Any) -> dict[str, Any]:
             arguments = json.dumps(arguments, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise ChatError(f"{path}.function.arguments cannot be written as JSON: {error}") from None
+    arguments = _text(f"{path}.function.arguments", arguments) or "{}"
+    if nesting(arguments) > DEEPEST:
+        raise ChatError(f"{path}.function.arguments is nested deeper than {DEEPEST}")
     return {"id": _text(f"{path}.id", call.get("id")), "type": "function", "function": {
-        "name": _text(f"{path}.function.name", function.get("name")), "arguments": _text(f"{path}.function.arguments", arguments)}}
+        "name": _text(f"{path}.function.name", function.get("name")), "arguments": arguments}}

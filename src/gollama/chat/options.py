@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gollama._options import INT32_MAX, record
+from gollama.chat._json_state import DEEPEST, nesting
 from gollama.chat.tools import Tool, check_tool_choice, check_tools
 from gollama.errors import ChatError, OptionError
 from gollama.options import SamplingParams
@@ -27,7 +28,7 @@ class ChatOptions:
     `tool_choice`: "auto", "none", "required", or the name of the tool that must be called. `parallel_tool_calls`: several calls in
     one answer; None: where the template can.
     `schema`: the answer is JSON of this JSON schema, pydantic model, dataclass, TypedDict, enum or type; `response_format` says it
-    in OpenAI's form. `choices`: the answer is one of these texts.
+    in OpenAI's form. `choices`: the answer is one of these texts, without thinking.
     `thinking`: False: none, where the template can say so; a number: at most so many tokens of it; None or True: as the model likes.
     `template_kwargs`: further variables of the template. `add_generation_prompt`: the prompt ends with what opens an answer.
     `continue_final_message`: the answer goes on where the last message, an assistant's, ends; "content" or "reasoning" tells which
@@ -47,22 +48,22 @@ class ChatOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tools", check_tools(self.tools))
+        object.__setattr__(self, "choices", _choices(self.choices))
         check_tool_choice(self.tool_choice, self.checked_tools)
         if (self.schema is not None) + (self.response_format is not None) + bool(self.choices) > 1:
             raise OptionError("schema, response_format and choices exclude each other")
-        if self.choices:
-            object.__setattr__(self, "choices", _choices(self.choices))
-            if self.tools:
-                raise OptionError("choices and tools exclude each other")
+        if self.choices and self.tools:
+            raise OptionError("choices and tools exclude each other")
+        if self.choices and self.thinking:
+            raise OptionError("choices excludes thinking: only the given texts are weighed")
         if self.parallel_tool_calls is not None and not isinstance(self.parallel_tool_calls, bool):
             raise OptionError(f"parallel_tool_calls must be a bool or None, not {self.parallel_tool_calls!r}")
         if not isinstance(self.add_generation_prompt, bool):
             raise OptionError(f"add_generation_prompt must be a bool, not {self.add_generation_prompt!r}")
         _check_thinking(self.thinking)
-        if not any(self.continue_final_message is one or (isinstance(one, str) and self.continue_final_message == one)
-                   for one in CONTINUATIONS):
+        if not isinstance(self.continue_final_message, (bool, str)) or self.continue_final_message not in CONTINUATIONS:
             raise OptionError(f"continue_final_message must be one of {CONTINUATIONS}, not {self.continue_final_message!r}")
-        _check_kwargs(self.template_kwargs)
+        object.__setattr__(self, "template_kwargs", _kwargs(self.template_kwargs))
 
     @property
     def checked_tools(self) -> tuple[Tool, ...]:
@@ -83,6 +84,8 @@ class ChatOptions:
 
 
 def _choices(choices: Any) -> tuple[str, ...]:
+    if choices is None:
+        return ()
     if isinstance(choices, (str, bytes)) or not isinstance(choices, Sequence) or not all(isinstance(one, str) and one for one in choices):
         raise OptionError(f"choices must be a list of texts that are not empty, not {choices!r}")
     if len(set(choices)) < len(choices):
@@ -95,13 +98,19 @@ def _check_thinking(thinking: Any) -> None:
         raise OptionError(f"thinking must be True, False, or a number of tokens, not {thinking!r}")
 
 
-def _check_kwargs(kwargs: Any) -> None:
+def _kwargs(kwargs: Any) -> dict[str, Any]:
+    if kwargs is None:
+        return {}
     if not isinstance(kwargs, Mapping) or not all(isinstance(name, str) for name in kwargs):
         raise OptionError(f"template_kwargs must be a dict with names as keys, not {kwargs!r}")
     try:
-        json.dumps(dict(kwargs))
+        text = json.dumps(dict(kwargs))
     except (TypeError, ValueError, RecursionError) as error:
         raise ChatError(f"template_kwargs cannot be written as JSON: {error}") from None
+    if nesting(text) > DEEPEST:
+        raise ChatError(f"template_kwargs is nested deeper than {DEEPEST}")
+    found: dict[str, Any] = json.loads(text)  # with texts for keys
+    return found
 
 
 def streamed(options: ChatOptions) -> ChatOptions:
@@ -114,6 +123,10 @@ def streamed(options: ChatOptions) -> ChatOptions:
 def split_options(options: Mapping[str, Any], params: SamplingParams | None) -> tuple[ChatOptions, SamplingParams]:
     """The chat's options, and those of sampling."""
     names = {one.name for one in dataclasses.fields(ChatOptions)}
-    chat = {name: value for name, value in options.items() if name in names}
-    return ChatOptions(**chat), record(SamplingParams, params, {name: value for name, value in options.items() if name not in names},
-                                       "params")
+    chat = ChatOptions(**{name: value for name, value in options.items() if name in names})
+    sampling = record(SamplingParams, params, {name: value for name, value in options.items() if name not in names}, "params")
+    if chat.choices:
+        for name, nothing in (("grammar", None), ("n", 1), ("logprobs", None), ("prompt_logprobs", None)):
+            if getattr(sampling, name) != nothing:
+                raise OptionError(f"choices excludes {name}: nothing is generated, and each choice's probability is told")
+    return chat, sampling

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gollama.chat._json_state import safe_cut
+from gollama.chat._json_state import DEEPEST, nesting, safe_cut
 from gollama.errors import ChatError
 from gollama.results import ToolCall, ToolCallDelta
 
@@ -177,9 +177,9 @@ class ReplyStream:
     def _call(self, index: int, call: dict[str, Any]) -> ToolCall:
         text = call["arguments"] or "{}"
         arguments: Any = None
-        error = None
+        error = f"the arguments are nested deeper than {DEEPEST}" if nesting(text) > DEEPEST else None
         try:
-            arguments = json.loads(text)
+            arguments = None if error else json.loads(text)
         except (ValueError, RecursionError) as problem:
             error = f"the arguments are not JSON: {problem}"
         if error is None and not isinstance(arguments, dict):

@@ -79,14 +79,14 @@ def _parameters(path: str, parameters: Any) -> Mapping[str, Any]:
     if not isinstance(parameters, Mapping):
         raise ChatError(f"{path} must be a JSON schema, a dict, not {type(parameters).__name__}")
     try:
-        json.dumps(parameters)
+        found: dict[str, Any] = json.loads(json.dumps(parameters))  # with texts for keys, and not to be changed by others
     except (TypeError, ValueError, RecursionError) as error:
         raise ChatError(f"{path} cannot be written as JSON: {error}") from None
-    if parameters.get("type", "object") != "object":
-        raise ChatError(f"{path}.type must be 'object', not {parameters['type']!r}")
-    if _depth(parameters) > DEEPEST:
+    if found.get("type", "object") != "object":
+        raise ChatError(f"{path}.type must be 'object', not {found['type']!r}")
+    if _depth(found) > DEEPEST:
         raise ChatError(f"{path} is nested deeper than {DEEPEST}")
-    return parameters
+    return found
 
 
 def _depth(value: Any) -> int:
@@ -101,7 +101,7 @@ def check_tool_choice(choice: Any, tools: Sequence[Tool]) -> tuple[str, str | No
     if isinstance(choice, Mapping):  # OpenAI's {"type": "function", "function": {"name": …}}
         function = choice.get("function")
         name = function.get("name") if choice.get("type") == "function" and isinstance(function, Mapping) else None
-    elif choice in CHOICES:
+    elif isinstance(choice, str) and choice in CHOICES:
         if choice == "required" and not tools:
             raise ChatError("tool_choice is 'required', and there are no tools")
         return choice, None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from gollama.engine.choice import Choice, Slot
 from gollama.engine.device import Device, Step
 from gollama.engine.drafts import Drafts
 from gollama.engine.members import Fork, Members
 from gollama.engine.plan import Plan, make_plan
-from gollama.engine.prefixes import SLID, Slot
-from gollama.engine.request import Choice
+from gollama.engine.prefixes import SLID
 from gollama.errors import BrokenError, CancelledError, ClosedError
 
 
@@ -115,6 +115,7 @@ class Batch(Members):
         self._now = time.perf_counter()
         words, data, logprobs = step.words, step.data, step.logprobs
         at, byte, number, top_at = 2 * len(plan.owners), 0, 0, 0
+        spoiled = False
         for index, (choice, scores) in enumerate(plan.owners):
             top: Sequence[tuple[int, float]] = ()
             width = (choice.request.prompt_logprobs if scores else choice.request.logprobs) if logprobs else -1
@@ -137,10 +138,14 @@ class Batch(Members):
                 byte += length
                 number += 1
             if words[2 * index]:
-                self.end(choice, "error", self._device.failure(index, words[2 * index]))
+                error = self._device.failure(index, words[2 * index])
+                spoiled |= isinstance(error, BrokenError)
+                self.end(choice, "error", error)
         for choice, slot, _ in plan.parts:
             if choice.limit <= choice.count and len(slot.tokens) == len(choice.tokens):
                 self.end(choice, "length")  # of whom only the prompt was wanted
+        if spoiled:
+            self.prefixes.renew()
 
     def _take_score(self, choice: Choice, token: int, data: bytes, logprob: float, top: Sequence[tuple[int, float]]) -> None:
         choice.scored += 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gollama.engine.choice import Choice
 from gollama.engine.device import Device
-from gollama.engine.request import Choice
 
 MOST_ROWS = 32  # of a step with drafts, all choices together: a fuller batch gains nothing from guessing
 

@@ -7,15 +7,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gollama.engine.choice import Choice, Slot
 from gollama.engine.device import Device, State
 from gollama.engine.plan import Plan
-from gollama.engine.prefixes import Prefixes, Slot
-from gollama.engine.request import Choice, EndReason, Request
+from gollama.engine.prefixes import Prefixes
+from gollama.engine.request import EndReason, Request
 from gollama.errors import BrokenError, GollamaError, OptionError
 
 CHECKPOINT_TAIL = 4  # tokens of a prompt behind its checkpoint, so that the same prompt finds it too
 CHECKPOINT_LEAST = 64
 NO_LIMIT = 2**31
+GROWTH_PAUSE = 30.0  # seconds until a device that could not grow is asked again
 
 logger = logging.getLogger("gollama")
 
@@ -56,6 +58,8 @@ class Members:
         self.forks: list[Fork] = []
         self.timed = False  # somebody has a deadline
         self.counters = Counters()
+        self._grown = self._max_sequences  # how many can be had, until that time
+        self._grown_until = 0.0
         self._now = 0.0  # when the last step was done
         self._steady: Plan | None = None  # the last step's, if the next can be the same
 
@@ -76,7 +80,11 @@ class Members:
 
     def room(self) -> int:
         """How many more requests may be let in; forks go first."""
-        return max(0, self._max_sequences - len(self.active)) if not self.forks else 0
+        return max(0, self._most() - len(self.active)) if not self.forks else 0
+
+    def _most(self) -> int:
+        """How many may be active: fewer for a while where there was no memory for more."""
+        return self._grown if time.perf_counter() < self._grown_until else self._max_sequences
 
     # ---- letting in ----
 
@@ -97,16 +105,18 @@ class Members:
             self.active.sort(key=lambda choice: choice.slot.index if choice.slot else 0)
 
     def _grow(self, wanted: int) -> None:
-        target = min(self._max_sequences, 1 << (wanted - 1).bit_length())
-        if target <= len(self.prefixes.slots):
-            return
-        try:
-            self.prefixes.resize(target)
-        except BrokenError:
-            raise
-        except (MemoryError, GollamaError) as error:
-            logger.warning("%d sequences cannot be had, %d are: %s", target, len(self.prefixes.slots), error)
-            self._max_sequences = len(self.prefixes.slots)
+        """Have as many sequences as are wanted; where there is no memory for them, half as many, and so on."""
+        target = most = min(self._most(), 1 << (wanted - 1).bit_length())
+        while target > len(self.prefixes.slots):
+            try:
+                self.prefixes.resize(target)
+            except BrokenError:
+                raise
+            except (MemoryError, GollamaError) as error:
+                logger.warning("%d sequences cannot be had, %d are: %s", target, len(self.prefixes.slots), error)
+                target //= 2
+        if target < most:
+            self._grown, self._grown_until = len(self.prefixes.slots), time.perf_counter() + GROWTH_PAUSE
 
     def _place_forks(self) -> None:
         for fork in self.forks:

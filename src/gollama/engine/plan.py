@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from gollama.engine import scheduler
+from gollama.engine.choice import Choice, Slot
 from gollama.engine.device import Device
 from gollama.engine.drafts import MOST_ROWS, Drafts
-from gollama.engine.prefixes import Slot
-from gollama.engine.request import Choice
 
 
 class Plan:

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gollama.engine.choice import Slot
 from gollama.engine.device import Device, State
-from gollama.engine.request import Choice
 from gollama.errors import BrokenError, NativeError, OptionError
 
 BLOCK = 64  # tokens compared at once
@@ -28,18 +28,6 @@ def common_length(a: Sequence[int], b: Sequence[int]) -> int:
         return most
     end = min(start + BLOCK, most)
     return next((index for index in range(start, end) if a[index] != b[index]), end)
-
-
-class Slot:
-    """One of the device's sequences: the tokens in its memory, and the choice that it works for."""
-
-    __slots__ = ("choice", "index", "tokens", "used")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.tokens: list[int] = []
-        self.choice: Choice | None = None
-        self.used = 0
 
 
 @dataclass(eq=False)
@@ -241,6 +229,11 @@ class Prefixes:
         for slot in self.slots:
             if slot.choice is None:
                 self.cut(slot, 0)
+
+    def renew(self) -> None:
+        """Have memory that knows nothing of what was in it, not even as numbers that are masked out; the working ones move along."""
+        self.forget()
+        self.resize(len(self.slots))
 
     # ---- the device's size ----
 
