@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from gollama.engine.prefixes import Slot
 
 EndReason = Literal["stop", "length", "cancelled", "timeout", "error"]
+
+# what the device computes with beside the model, each with its scale; equal ones are computed together, and share what is in memory
+Adapters = tuple[tuple[Any, float], ...]
+BASE: Adapters = ()
 
 
 class Sampler(Protocol):
@@ -77,6 +81,7 @@ class Request:
     quiet: bool = False
     shift: bool = False
     keep: int = 0
+    adapters: Adapters = BASE
 
     # the engine's
     submitted: float = 0.0
