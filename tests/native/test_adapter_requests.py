@@ -49,7 +49,8 @@ def test_each_request_has_its_own(llm: LLM) -> None:
 
 def test_a_scale_of_zero_and_an_empty_mapping_are_the_model_as_it_is(llm: LLM) -> None:
     plain = answer(llm)
-    none: list[dict[str, Any]] = [{"adapters": {}}, {"adapters": {"style": 0}}, {"adapters": {"style": -0.0}, "control_vectors": {"calm": 0}}]
+    none: list[dict[str, Any]] = [{"adapters": {}}, {"adapters": {"style": 0}}, {"adapters": {"style": -0.0}, "control_vectors": {"calm": 0}},
+                                  {"adapters": {"style": 0, "other": 0}}]
     for one in none:
         completion = llm.generate(PROMPT, **GREEDY, **one)
         assert completion.tokens == plain and completion.usage.cached_tokens > 0
@@ -92,7 +93,8 @@ def test_what_is_set_holds_for_requests_that_name_none(llm: LLM) -> None:
 
 
 def test_a_name_that_there_is_not_is_told_with_those_there_are(llm: LLM, tiny_path: Path) -> None:
-    for ask in (partial(answer, llm, adapters={"stile": 1.0}), partial(llm.set_adapters, {"stile": 1.0}), partial(llm.unload_adapter, "stile")):
+    asked = partial(answer, llm, adapters={"stile": 1.0})
+    for ask in (asked, partial(llm.set_adapters, {"stile": 1.0}), partial(llm.unload_adapter, "stile")):
         with pytest.raises(AdapterNotFoundError, match="no adapter 'stile'; there are: 'style', 'other'"):
             ask()
     with pytest.raises(AdapterNotFoundError, match="no control vector 'style'; there are: 'calm'"):
