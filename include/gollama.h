@@ -109,9 +109,6 @@ GOLLAMA_API int32_t gollama_context_memory(struct llama_context * context, golla
 GOLLAMA_API struct llama_model * gollama_model_load(
         const char * path, struct llama_model_params params, gollama_error * error);
 
-/* A LoRA adapter for a model, from a GGUF file that was checked as a model's is. */
-GOLLAMA_API struct llama_adapter_lora * gollama_adapter_load(struct llama_model * model, const char * path, gollama_error * error);
-
 /* What llama.h's llama_model_n_* and llama_model_is_* functions tell, by their names. Where only the vocabulary was
  * loaded, llama.cpp knows no sizes and they are 0. */
 typedef struct gollama_model_facts {
@@ -228,11 +225,6 @@ GOLLAMA_API void                   gollama_context_cancel(struct gollama_context
 /* From the owning thread: forget a cancellation that no step has seen. */
 GOLLAMA_API void                   gollama_context_resume(struct gollama_context * context);
 
-/* From the owning thread: compute with these adapters and no others, each with its scale. What is in memory was computed
- * without them, and is the caller's to clear. */
-GOLLAMA_API bool gollama_context_set_adapters(
-        struct gollama_context * context, struct llama_adapter_lora ** adapters, float * scales, int32_t count, gollama_error * error);
-
 /* A run of tokens of one sequence, at consecutive positions. Runs come in the order of their sequences. */
 typedef struct gollama_run {
     int32_t sequence;
@@ -281,6 +273,24 @@ GOLLAMA_API bool gollama_step(
 
 /* Why the due of this index failed in the last step. */
 GOLLAMA_API const char * gollama_outcome_message(const struct gollama_context * context, int32_t index);
+
+/* ---- adapters ---------------------------------------------------------------------------------------------- */
+
+/* A LoRA adapter for a model, from a GGUF file that is checked: what is damaged or does not fit is GOLLAMA_INVALID_MODEL.
+ * Not while a context of the model is made or takes up adapters; nor is llama_adapter_lora_free. */
+GOLLAMA_API struct llama_adapter_lora * gollama_adapter_load(struct llama_model * model, const char * path, gollama_error * error);
+
+/* A control vector for a model, likewise, by llama.cpp's common layer; of its directions those of the layers first to last, from 1 on. */
+struct gollama_control_vector;
+GOLLAMA_API struct gollama_control_vector * gollama_control_vector_load(
+        const struct llama_model * model, const char * path, int32_t first, int32_t last, gollama_error * error);
+GOLLAMA_API void gollama_control_vector_free(struct gollama_control_vector * vector);
+
+/* From the owning thread: compute with these and no others, each with its scale. What is in memory was computed otherwise, and is
+ * the caller's to keep apart. llama.cpp plans its computations anew, which is what it costs. */
+GOLLAMA_API bool gollama_context_set_adapters(
+        struct gollama_context * context, struct llama_adapter_lora ** adapters, float * adapter_scales, int32_t n_adapters,
+        const struct gollama_control_vector * const * vectors, const float * vector_scales, int32_t n_vectors, gollama_error * error);
 
 /* ---- speculation ------------------------------------------------------------------------------------------- */
 

@@ -19,6 +19,7 @@ from gollama.conversation import AsyncConversation, Conversation
 from gollama.embedding import Embedder
 from gollama.engine import EngineStats
 from gollama.errors import (
+    AdapterNotFoundError,
     BackendError,
     BrokenError,
     BusyError,
@@ -65,6 +66,7 @@ from gollama.version import VersionInfo, __version__, version_info
 
 __all__ = [
     "LLM",
+    "AdapterNotFoundError",
     "AssistantMessage",
     "AsyncConversation",
     "AsyncLLM",

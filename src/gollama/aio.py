@@ -12,13 +12,13 @@ from gollama._options import record
 from gollama.backends import Device, DeviceMemory, Estimate
 from gollama.chat import ChatPrompt, Message, split_options
 from gollama.chat.answers import answered
-from gollama.chat.choosing import SCORING, candidates, choose
+from gollama.chat.choosing import candidates, choose, scoring
 from gollama.chat.options import streamed
 from gollama.conversation import AsyncConversation, began
 from gollama.engine import EngineStats
 from gollama.generation import Generation
 from gollama.jobs import RETRY_SECONDS, BaseStream, ChunkType, Jobs
-from gollama.llm import LLM, Prompt
+from gollama.llm import LLM, NONE, Prompt
 from gollama.options import LoadOptions, SamplingParams
 from gollama.results import ChatChunk, ChatCompletion, Chunk, Completion, Perplexity, RerankResult, Score
 from gollama.tool_loop import MOST_ROUNDS, Approve, ToolRun, drive_async, steps
@@ -203,8 +203,8 @@ class AsyncLLM:
             return answered(prompt, (await self._complete([prompt.tokens], settings, priority=priority, timeout=timeout, chat=prompt))[0])
         first, *others = candidates(self.sync.model, prompt, self.context_size)
         request = {"priority": priority, "timeout": timeout, "score_from": len(prompt.tokens)}
-        scored = await self._complete([first], SCORING, **request)
-        return choose(prompt, [*scored, *await self._complete(others, SCORING, **request)], settings)
+        scored = await self._complete([first], scoring(settings), **request)
+        return choose(prompt, [*scored, *await self._complete(others, scoring(settings), **request)], settings)
 
     def stream_chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
                     timeout: float | None = None, **options: Any) -> AsyncStream[ChatChunk]:
@@ -236,17 +236,49 @@ class AsyncLLM:
         """As LLM.rerank."""
         return await asyncio.to_thread(self.sync.rerank, query, documents, top_n=top_n)
 
-    async def score(self, text: Prompt) -> Score:
+    async def score(self, text: Prompt, *, adapters: Mapping[str, float] | None = None,
+                    control_vectors: Mapping[str, float] | None = None) -> Score:
         """As LLM.score."""
-        return await asyncio.to_thread(self.sync.score, text)
+        return await asyncio.to_thread(self.sync.score, text, adapters=adapters, control_vectors=control_vectors)
 
-    async def perplexity(self, text: Prompt, *, window: int | None = None) -> Perplexity:
+    async def perplexity(self, text: Prompt, *, window: int | None = None, adapters: Mapping[str, float] | None = None,
+                         control_vectors: Mapping[str, float] | None = None) -> Perplexity:
         """As LLM.perplexity."""
-        return await asyncio.to_thread(self.sync.perplexity, text, window=window)
+        return await asyncio.to_thread(self.sync.perplexity, text, window=window, adapters=adapters, control_vectors=control_vectors)
 
-    async def set_adapters(self, adapters: Mapping[str | os.PathLike[str], float]) -> None:
+    # ---- adapters ----
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """As LLM.adapters."""
+        return self.sync.adapters
+
+    @property
+    def control_vectors(self) -> tuple[str, ...]:
+        """As LLM.control_vectors."""
+        return self.sync.control_vectors
+
+    async def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
+        """As LLM.load_adapter."""
+        await asyncio.to_thread(self.sync.load_adapter, name, path)
+
+    async def load_control_vector(self, name: str, path: str | os.PathLike[str], *, layers: tuple[int, int] | None = None) -> None:
+        """As LLM.load_control_vector."""
+        await asyncio.to_thread(self.sync.load_control_vector, name, path, layers=layers)
+
+    async def unload_adapter(self, name: str) -> None:
+        """As LLM.unload_adapter."""
+        await asyncio.to_thread(self.sync.unload_adapter, name)
+
+    async def unload_control_vector(self, name: str) -> None:
+        """As LLM.unload_control_vector."""
+        await asyncio.to_thread(self.sync.unload_control_vector, name)
+
+    async def set_adapters(self, adapters: Mapping[str, float] = NONE, control_vectors: Mapping[str, float] = NONE) -> None:
         """As LLM.set_adapters."""
-        await asyncio.to_thread(self.sync.set_adapters, adapters)
+        await asyncio.to_thread(self.sync.set_adapters, adapters, control_vectors)
+
+    # ---- the cache ----
 
     async def clear_cache(self) -> None:
         """As LLM.clear_cache."""

@@ -31,6 +31,10 @@ class ModelNotFoundError(GollamaError, FileNotFoundError):
     """There is no model by this path or name."""
 
 
+class AdapterNotFoundError(GollamaError, LookupError):
+    """No adapter or control vector of this name was loaded; the message names those that were."""
+
+
 class InvalidModelError(GollamaError, ValueError):
     """The file is not a model that llama.cpp can load: damaged, cut off, of another format or unsupported."""
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gollama import _native, models
+from gollama import models
 from gollama._locks import ForkLock
+from gollama.adapters import ADAPTER, VECTOR, Adapters
 from gollama.backends import DeviceMemory
 from gollama.chat import ChatFormatter, ChatOptions, ChatPrompt, Message
-from gollama.engine import ContextDevice, Engine, Prefixes, Request, sampler_handle
+from gollama.engine import ContextDevice, Engine, Request, sampler_handle
 from gollama.errors import ClosedError, ContextOverflowError, NativeError, OptionError, TextError
 from gollama.generation import Generation
-from gollama.model import Model, existing_file
+from gollama.model import Model
 from gollama.options import LoadOptions, SamplingParams
 from gollama.sampler import Sampler
 
@@ -33,10 +33,13 @@ class Intake:
         self._engine = None if self._device is None else Engine(
             self._device, max_sequences=affordable_sequences(self._device, options.max_sequences),
             queue_size=options.queue_size, cache_bytes=options.prefix_cache * 2**20)
-        self._adapters: dict[str, _native.AdapterHandle] = {}
+        self.adapters = Adapters(model)
         self._chat_template = options.chat_template
         self._formatter: ChatFormatter | None = None
         self._formatting = ForkLock(fork_waits=True)  # templates may tell the time
+        for kind, files in ((ADAPTER, options.adapters), (VECTOR, options.control_vectors)):
+            for name, path in files.items():
+                self.load_adapter(kind, name, path)
 
     def _make_device(self, options: LoadOptions) -> ContextDevice:
         if options.speculative is None:
@@ -95,24 +98,13 @@ class Intake:
 
     # ---- adapters ----
 
-    def set_adapters(self, adapters: Mapping[str | os.PathLike[str], float]) -> None:
-        engine, device = self._generative()
+    def load_adapter(self, kind: str, name: str, path: str | os.PathLike[str], layers: tuple[int, int] | None = None) -> None:
+        self._generative()
         self.require_open()
-        scales = {}
-        for path, scale in adapters.items():
-            if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale):
-                raise OptionError(f"the scale of adapter {path} must be a finite number, not {scale!r}")
-            scales[str(existing_file(path))] = float(scale)
-        loaded = {path: self._adapters.get(path) or _native.AdapterHandle(self.model._handle, path) for path in scales}
+        self.adapters.load(kind, name, path, layers)
 
-        def use(prefixes: Prefixes) -> None:
-            device.set_adapters({loaded[path]: scale for path, scale in scales.items()})
-            prefixes.forget()  # which was computed with others
-            for path in set(self._adapters) - set(loaded):
-                self._adapters[path].close()
-            self._adapters = loaded
-
-        engine.call(use, alone=True)
+    def unload_adapter(self, kind: str, name: str) -> None:
+        self.adapters.unload(kind, name, self.engine)
 
     # ---- prompts ----
 
@@ -186,6 +178,7 @@ class Intake:
         check_request(self.model.n_vocab, params, priority, timeout)
         if params.overflow == "shift" and not device.can_shift:
             raise OptionError(f"the memory of {self.model.architecture} models cannot be shifted: use overflow='truncate'")
+        adapters = self.adapters.chosen(params)
         if score_from is None:
             tokens = self._fit(tokens, params)
         generation.request = Request(
@@ -199,7 +192,8 @@ class Intake:
             reuse=params.cache_prompt,
             quiet=generation.quiet,
             shift=params.overflow == "shift",
-            keep=params.keep)
+            keep=params.keep,
+            adapters=adapters)
         engine.submit(generation.request)
 
     def withdraw(self, generation: Generation, *, forgotten: bool = False) -> None:

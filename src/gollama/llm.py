@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, overload
 
-from gollama import _native, models, scoring, states
+from gollama import _native, models, states
 from gollama._locks import ForkLock
 from gollama._options import record
+from gollama.adapters import ADAPTER, VECTOR
 from gollama.backends import Device, DeviceMemory, Estimate, cpu, estimate
 from gollama.chat import ChatPrompt, Message, split_options
 from gollama.chat.answers import answered
-from gollama.chat.choosing import SCORING, candidates, choose
+from gollama.chat.choosing import candidates, choose, scoring
 from gollama.chat.options import streamed
 from gollama.conversation import Conversation, began
 from gollama.embedding import Embedder
@@ -25,13 +27,14 @@ from gollama.jobs import RETRY_SECONDS, Inbox, Jobs, Stream
 from gollama.model import Model
 from gollama.options import LoadOptions, SamplingParams
 from gollama.results import ChatChunk, ChatCompletion, Chunk, Completion, Perplexity, RerankResult, Score, TokenLogprob
+from gollama.scoring import perplexity, windows
 from gollama.tool_loop import MOST_ROUNDS, Approve, ToolRun, drive, steps
 
 if TYPE_CHECKING:
     import numpy
 
 Prompt = str | Sequence[int]
-
+NONE: Mapping[str, float] = MappingProxyType({})
 
 
 class LLM:
@@ -115,13 +118,44 @@ class LLM:
         """Forget all prompts that were computed, but those of running generations."""
         self.intake.engine.call(Prefixes.forget)
 
-    def set_adapters(self, adapters: Mapping[str | os.PathLike[str], float]) -> None:
-        """Compute with these LoRA adapters (GGUF files) and their scales from now on; an empty mapping for none.
+    # ---- adapters ----
 
-        Waits for what runs, and forgets the prompts that were computed. ModelNotFoundError, InvalidModelError for a file that
-        is damaged or does not fit the model; then nothing changes.
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """The names of the LoRA adapters that are loaded."""
+        return self.intake.adapters.names(ADAPTER)
+
+    @property
+    def control_vectors(self) -> tuple[str, ...]:
+        """The names of the control vectors that are loaded."""
+        return self.intake.adapters.names(VECTOR)
+
+    def load_adapter(self, name: str, path: str | os.PathLike[str]) -> None:
+        """Load a LoRA adapter, a GGUF file, for requests that ask for it by this name: `adapters={"style": 0.8}`.
+
+        What runs goes on meanwhile. ModelNotFoundError, InvalidModelError for a file that is damaged or does not fit the model,
+        OptionError for a name that is taken; then nothing changes.
         """
-        self.intake.set_adapters(adapters)
+        self.intake.load_adapter(ADAPTER, name, path)
+
+    def load_control_vector(self, name: str, path: str | os.PathLike[str], *, layers: tuple[int, int] | None = None) -> None:
+        """Load a control vector, a GGUF file of llama.cpp's cvector-generator, for requests that say `control_vectors={"calm": 1.2}`.
+
+        `layers`: the first and the last that it steers, counted from 1; None: all it has directions for. Errors as in `load_adapter`.
+        """
+        self.intake.load_adapter(VECTOR, name, path, layers)
+
+    def unload_adapter(self, name: str) -> None:
+        """Free a LoRA adapter: no new request finds it; returns when the last that uses it has ended. AdapterNotFoundError."""
+        self.intake.unload_adapter(ADAPTER, name)
+
+    def unload_control_vector(self, name: str) -> None:
+        """Free a control vector, as `unload_adapter` does."""
+        self.intake.unload_adapter(VECTOR, name)
+
+    def set_adapters(self, adapters: Mapping[str, float] = NONE, control_vectors: Mapping[str, float] = NONE) -> None:
+        """What requests from now on are computed with that name none themselves: scales by name; at first none. AdapterNotFoundError."""
+        self.intake.adapters.set_defaults(adapters=adapters, control_vectors=control_vectors)
 
     # ---- text ----
 
@@ -179,8 +213,8 @@ class LLM:
             return answered(prompt, self._complete([prompt.tokens], settings, priority=priority, timeout=timeout, chat=prompt)[0])
         first, *others = candidates(self.model, prompt, self.context_size)  # the first leaves the prompt in the cache
         request = {"priority": priority, "timeout": timeout, "score_from": len(prompt.tokens)}
-        scored = self._complete([first], SCORING, **request)
-        return choose(prompt, [*scored, *self._complete(others, SCORING, **request)], settings)
+        scored = self._complete([first], scoring(settings), **request)
+        return choose(prompt, [*scored, *self._complete(others, scoring(settings), **request)], settings)
 
     def stream_chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
                     timeout: float | None = None, **options: Any) -> Stream[ChatChunk]:
@@ -238,15 +272,20 @@ class LLM:
             self._embedders[pooling] = embedder
         return self._embedders[pooling]
 
-    def score(self, text: Prompt) -> Score:
-        """How likely the model finds a text, token by token. ContextOverflowError if it does not fit the context."""
+    def score(self, text: Prompt, *, adapters: Mapping[str, float] | None = None,
+              control_vectors: Mapping[str, float] | None = None) -> Score:
+        """How likely the model finds a text, token by token, with adapters as in SamplingParams.
+
+        ContextOverflowError if it does not fit the context.
+        """
         tokens = self.intake.prompt(text)
         if len(tokens) > self.context_size:
             raise ContextOverflowError(f"the text has {len(tokens)} tokens and the context {self.context_size}: load with a larger "
                                        "context_size, or use perplexity(), which takes it in windows")
-        return Score(self._scores([tokens], 1)[0])
+        return Score(self._scores([tokens], 1, SamplingParams(adapters=adapters, control_vectors=control_vectors))[0])
 
-    def perplexity(self, text: Prompt, *, window: int | None = None) -> Perplexity:
+    def perplexity(self, text: Prompt, *, window: int | None = None, adapters: Mapping[str, float] | None = None,
+                   control_vectors: Mapping[str, float] | None = None) -> Perplexity:
         """The model's perplexity over a long text, as llama.cpp's llama-perplexity computes it.
 
         The text is cut into windows of `window` tokens (None: 512, or the context size if that is less), and the second
@@ -255,11 +294,11 @@ class LLM:
         size = min(512, self.context_size) if window is None else window
         if isinstance(size, bool) or not isinstance(size, int) or not 4 <= size <= self.context_size:
             raise OptionError(f"window must be a number of tokens between 4 and {self.context_size}, not {window!r}")
-        return scoring.perplexity(self._scores(scoring.windows(self.model, self.intake.prompt(text), size), size // 2 + 1))
+        params = SamplingParams(adapters=adapters, control_vectors=control_vectors)
+        return perplexity(self._scores(windows(self.model, self.intake.prompt(text), size), size // 2 + 1, params))
 
-    def _scores(self, prompts: Sequence[list[int]], start: int) -> list[list[TokenLogprob]]:
-        params = SamplingParams(temperature=0, prompt_logprobs=0)
-        return [completion.prompt_logprobs or [] for completion in self._complete(prompts, params, score_from=start)]
+    def _scores(self, prompts: Sequence[list[int]], start: int, params: SamplingParams) -> list[list[TokenLogprob]]:
+        return [completion.prompt_logprobs or [] for completion in self._complete(prompts, scoring(params), score_from=start)]
 
     # ---- states ----
 
@@ -273,14 +312,16 @@ class LLM:
         """Take up what `save_state` wrote: prompts that begin likewise need not be computed. How many beginnings there were.
 
         They take part in the prefix cache, within `prefix_cache`; those that do not fit are left out. StateError if the
-        file is damaged, or of another model, release of llama.cpp or settings; then nothing changes.
+        file is damaged, or of another model, release of llama.cpp or settings; then nothing changes. What was computed with
+        adapters is left out where those are not loaded.
         """
-        entries = states.read(path, self._state_fingerprint(), self.model.n_vocab, self.context_size)
+        entries = states.read(path, self._state_fingerprint(), self.model.n_vocab, self.context_size,
+                              self.intake.adapters.by_fingerprint())
 
         def take(prefixes: Prefixes) -> int:
             for entry in entries:
-                prefixes.add(entry.tokens, entry.state, entry.first)
-            return sum(any(entry.tokens == kept.tokens for kept in prefixes.saved) for entry in entries)
+                prefixes.add(entry.tokens, entry.state, entry.first, entry.adapters)
+            return sum(any((entry.tokens, entry.adapters) == (kept.tokens, kept.adapters) for kept in prefixes.saved) for entry in entries)
 
         return self.intake.engine.call(take)
 

@@ -37,6 +37,17 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     return file
 
 
+def file_fingerprint(path: Path) -> str:
+    """A digest of a large file: of its size and of 64 evenly spaced parts, the first and last among them."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for part in range(FINGERPRINT_PARTS):
+            file.seek(max(0, size - FINGERPRINT_BYTES) * part // (FINGERPRINT_PARTS - 1))
+            digest.update(file.read(FINGERPRINT_BYTES))
+    return digest.hexdigest()
+
+
 class Model(Resource):
     """A GGUF model, loaded. A `with` block; usable by itself and by many threads at once.
 
@@ -205,14 +216,8 @@ class Model(Resource):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A digest that tells model files apart: of the size and of 64 evenly spaced parts, the first and last among them."""
-        size = self.path.stat().st_size
-        digest = hashlib.sha256(str(size).encode())
-        with self.path.open("rb") as file:
-            for part in range(FINGERPRINT_PARTS):
-                file.seek(max(0, size - FINGERPRINT_BYTES) * part // (FINGERPRINT_PARTS - 1))
-                digest.update(file.read(FINGERPRINT_BYTES))
-        return digest.hexdigest()
+        """A digest that tells model files apart."""
+        return file_fingerprint(self.path)
 
     def check_tokens(self, tokens: Iterable[int]) -> list[int]:
         """The token ids as a list of int; OptionError for one that is not in the vocabulary."""

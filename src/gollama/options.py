@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from os import PathLike
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +17,7 @@ BACKENDS = ("cpu", "cuda", "hip", "metal", "sycl", "vulkan", "opencl")
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")  # what llama.cpp keeps keys and values in
 MOST_SEQUENCES = 256  # LLAMA_MAX_SEQ
 MOST_OVERRIDES = 1024
+LONGEST_NAME = 128
 HISTORY_MAX = 2**20  # llama.cpp allocates this much at once
 SEED_MAX = 2**32 - 2  # llama.cpp takes 2**32 - 1 for "random"
 
@@ -68,6 +69,8 @@ class LoadOptions:
         str, optional=True)
     speculative_tokens: int = option(7, "most tokens guessed at once", int, least=1, most=64)
     speculative_match: int = option(3, "'ngram' guesses what followed the last time when so many tokens came", int, least=1, most=64)
+    adapters: Mapping[str, str | os.PathLike[str]] = described(dict, "LoRA adapters (GGUF files) by the names that requests use")
+    control_vectors: Mapping[str, str | os.PathLike[str]] = described(dict, "control vectors (GGUF files) likewise")
     prefix_cache: int = option(256, "MiB of memory for the beginnings of prompts that were computed before; 0: none", int, least=0)
 
     def __post_init__(self) -> None:
@@ -76,13 +79,13 @@ class LoadOptions:
         object.__setattr__(self, "gpu_memory", _amounts(self.gpu_memory))
         object.__setattr__(self, "tensor_split", _shares(self.tensor_split))
         object.__setattr__(self, "tensor_overrides", _overrides(self.tensor_overrides))
-        if self.chat_template is not None and not isinstance(self.chat_template, (str, PathLike)):
+        if self.chat_template is not None and not isinstance(self.chat_template, (str, os.PathLike)):
             raise OptionError(f"chat_template must be Jinja text, a path or a name, not {self.chat_template!r}")
+        object.__setattr__(self, "adapters", _files("adapters", self.adapters))
+        object.__setattr__(self, "control_vectors", _files("control_vectors", self.control_vectors))
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
-        values: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        values |= {name: dict(value) for name, value in values.items() if isinstance(value, Mapping)}  # which a proxy cannot be
-        return partial(LoadOptions, **values), ()
+        return _remade(self)
 
     def __hash__(self) -> int:
         return hash(tuple(tuple(value.items()) if isinstance(value, Mapping) else value
@@ -139,6 +142,9 @@ class SamplingParams:
                            "prompt loses its oldest tokens), shift (the answer pushes them out, too)", str,
                            choices=("error", "truncate", "shift"))
     keep: int = option(0, "how many of the prompt's first tokens overflow spares", int, least=0)
+    adapters: Mapping[str, float] | None = described(
+        None, "LoRA adapters by the names they were loaded under, each with its scale; {}: none; None: what set_adapters said")
+    control_vectors: Mapping[str, float] | None = described(None, "control vectors likewise")
 
     def __post_init__(self) -> None:
         check(self)
@@ -150,6 +156,8 @@ class SamplingParams:
         object.__setattr__(self, "grammar_triggers", _texts("grammar_triggers", self.grammar_triggers))
         object.__setattr__(self, "dry_sequence_breakers", _texts("dry_sequence_breakers", self.dry_sequence_breakers))
         object.__setattr__(self, "logit_bias", _biases(self.logit_bias))
+        object.__setattr__(self, "adapters", adapter_scales("adapters", self.adapters))
+        object.__setattr__(self, "control_vectors", adapter_scales("control_vectors", self.control_vectors))
 
     @property
     def needs_history(self) -> bool:
@@ -157,12 +165,44 @@ class SamplingParams:
         return bool(self.repeat_penalty != 1 or self.presence_penalty or self.frequency_penalty or self.dry_multiplier)
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return partial(SamplingParams, **{**values, "logit_bias": dict(self.logit_bias)}), ()
+        return _remade(self)
 
     def __hash__(self) -> int:
-        values = (getattr(self, name) for name in self.__dataclass_fields__ if name != "logit_bias")
-        return hash((*values, *sorted(self.logit_bias.items())))
+        return hash(tuple(tuple(sorted(value.items())) if isinstance(value, Mapping) else value
+                          for value in (getattr(self, name) for name in self.__dataclass_fields__)))
+
+
+def _remade(record: Any) -> tuple[Any, tuple[()]]:
+    """How a record is pickled: its read-only mappings cannot be."""
+    values = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    kind: Callable[..., Any] = type(record)
+    return partial(kind, **{name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}), ()
+
+
+def adapter_name(what: str, name: Any) -> str:
+    """OptionError for what cannot be the name of an adapter."""
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
+        raise OptionError(f"{what}: a name has 1 to {LONGEST_NAME} characters that can be printed, and is not {name!r:.100}")
+    return name
+
+
+def _files(field: str, value: Any) -> Mapping[str, str | os.PathLike[str]]:
+    if not isinstance(value, Mapping) or not all(isinstance(path, (str, os.PathLike)) for path in value.values()):
+        raise OptionError(f"{field} must map names to files, not be {value!r}")
+    return MappingProxyType({adapter_name(field, name): path for name, path in value.items()})
+
+
+def adapter_scales(field: str, value: Any) -> Mapping[str, float] | None:
+    """Scales by name, checked."""
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise OptionError(f"{field} must map names to scales, not be {value!r}")
+    for name, scale in value.items():
+        adapter_name(field, name)
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not abs(scale) <= FLOAT32_MAX:
+            raise OptionError(f"{field}: the scale of {name!r} must be a finite number, not {scale!r}")
+    return MappingProxyType({name: float(scale) for name, scale in value.items()})
 
 
 def _texts(name: str, value: str | Iterable[str]) -> tuple[str, ...]:

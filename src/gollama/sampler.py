@@ -14,7 +14,8 @@ from gollama._resource import Resource
 from gollama.model import Model
 from gollama.options import SEED_MAX, SamplingParams
 
-_NOT_SAMPLING = {"ignore_eos", "max_tokens", "stop", "n", "logprobs", "prompt_logprobs", "cache_prompt", "overflow", "keep"}
+_NOT_SAMPLING = {"ignore_eos", "max_tokens", "stop", "n", "logprobs", "prompt_logprobs", "cache_prompt", "overflow", "keep", "adapters",
+                 "control_vectors"}
 
 
 class Sampler(Resource):

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from gollama import _native
@@ -53,19 +54,24 @@ def _describe(entry: Saved) -> dict[str, Any]:
     state: Any = entry.state
     described: dict[str, Any] = {"tokens": len(entry.tokens), "bytes": state.size, "first": entry.first, "sequences": state.sequences,
                                  "partial": state.partial}
+    described["adapters"] = [[handle.fingerprint, scale] for handle, scale in entry.adapters]
     return {**described, "sha256": digest(described, _tokens(entry), state.data)}
 
 
 def digest(entry: dict[str, Any], *data: Any) -> str:
-    """Of a prefix: of the numbers that describe it, its tokens and its memory."""
-    result = hashlib.sha256(json.dumps([entry[key] for key in NUMBERS]).encode())
+    """Of a prefix: of what describes it, its tokens and its memory."""
+    result = hashlib.sha256(json.dumps([*(entry[key] for key in NUMBERS), entry["adapters"]]).encode())
     for part in data:
         result.update(part)
     return result.hexdigest()
 
 
-def read(path: str | os.PathLike[str], fingerprint: str, n_vocab: int, context_size: int) -> list[Saved]:
-    """The prefixes of a state file. StateError if it is damaged, or of another model, release or settings."""
+def read(path: str | os.PathLike[str], fingerprint: str, n_vocab: int, context_size: int,
+         adapters: Mapping[str, Any] = MappingProxyType({})) -> list[Saved]:
+    """The prefixes of a state file. StateError if it is damaged, or of another model, release or settings.
+
+    `adapters` are those there are, by fingerprint; prefixes that were computed with others are left out.
+    """
     target = Path(path)
     with target.open("rb") as file:
         header = _header(file, target)
@@ -77,7 +83,10 @@ def read(path: str | os.PathLike[str], fingerprint: str, n_vocab: int, context_s
             left -= 4 * entry["tokens"] + entry["bytes"]
             if left < 0:
                 raise StateError(f"{target}: is damaged, it ends in the midst of prefix {number}")
-            entries.append(_entry(file, target, number, entry, n_vocab, context_size))
+            saved = _entry(file, target, number, entry, n_vocab, context_size)
+            if all(digest in adapters for digest, _ in entry["adapters"]):
+                saved.adapters = tuple((adapters[digest], scale) for digest, scale in entry["adapters"])
+                entries.append(saved)
     if left:
         raise StateError(f"{target}: is damaged, something follows its end")
     return entries
@@ -96,8 +105,10 @@ def _header(file: IO[bytes], target: Path) -> dict[str, Any]:
 
 
 def _is_description(entry: Any) -> bool:
-    return (isinstance(entry, dict) and {key: type(value) for key, value in entry.items()} == {**dict.fromkeys(NUMBERS, int), "sha256": str}
-            and all(0 <= entry[key] < 2**63 for key in NUMBERS) and 0 < entry["sequences"] <= MOST_SEQUENCES)
+    kinds = {**dict.fromkeys(NUMBERS, int), "adapters": list, "sha256": str}
+    return (isinstance(entry, dict) and {key: type(value) for key, value in entry.items()} == kinds
+            and all(0 <= entry[key] < 2**63 for key in NUMBERS) and 0 < entry["sequences"] <= MOST_SEQUENCES
+            and all(isinstance(one, list) and list(map(type, one)) == [str, float] for one in entry["adapters"]))
 
 
 def _entry(file: IO[bytes], target: Path, number: int, entry: dict[str, Any], n_vocab: int, context_size: int) -> Saved:

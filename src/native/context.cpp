@@ -183,16 +183,6 @@ void gollama_context_cancel(gollama_context * context) { context->cancelled = tr
 
 void gollama_context_resume(gollama_context * context) { context->cancelled = false; }
 
-bool gollama_context_set_adapters(gollama_context * context, llama_adapter_lora ** adapters, float * scales, int32_t count,
-                                  gollama_error * error) {
-    return gollama::guarded(context, error, false, [&] {
-        if (llama_set_adapters_lora(context->context, adapters, count, scales) != 0) {
-            throw gollama::failure(GOLLAMA_FAILED, gollama::with_log("the adapters cannot be used"));
-        }
-        return true;
-    });
-}
-
 bool gollama_step(gollama_context * context, const llama_token * tokens, const gollama_run * runs, int32_t n_runs,
                   const gollama_due * due, gollama_sampler * const * samplers, int32_t n_due, gollama_result * result,
                   gollama_error * error) {

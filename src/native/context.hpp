@@ -16,7 +16,8 @@ struct gollama_context {
     std::unique_ptr<gollama::batch>      batch;
     std::unique_ptr<gollama::threadpool> threads;
     std::atomic<bool>                    cancelled { false };
-    bool                                 broken = false;
+    bool                                 broken  = false;
+    bool                                 steered = false;  // has control vectors
 
     // the last step's results
     std::vector<int32_t>     words;

@@ -182,6 +182,37 @@ static gguf_ptr open_header(const char * path) {
 
 void check_container(const char * path) { open_header(path); }
 
+// The layer of a tensor called direction.N, from 1 on; 0 for another name.
+static int64_t direction(const std::string & name) {
+    const std::string prefix = "direction.";
+    const bool        fits   = name.size() > prefix.size() && name.size() <= prefix.size() + 9 && name.compare(0, prefix.size(), prefix) == 0 &&
+                      std::all_of(name.begin() + prefix.size(), name.end(), [](char digit) { return digit >= '0' && digit <= '9'; });
+    return fits ? std::stol(name.substr(prefix.size())) : 0;
+}
+
+void check_control_vector(const char * path, int32_t n_embd, int32_t n_layer) {
+    const gguf_ptr gguf  = open_header(path);
+    const int64_t  count = gguf_get_n_tensors(gguf.get());
+    if (count < 1) {
+        refuse("the file has no directions: it is not a control vector");
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const std::string name  = gguf_get_tensor_name(gguf.get(), i);
+        const int64_t     layer = direction(name);
+        const int64_t *   shape = gguf_get_tensor_ne(gguf.get(), i);
+        if (layer < 1) {
+            refuse("the tensor " + name + " is no direction of a layer: the file is not a control vector");
+        }
+        if (gguf_get_tensor_type(gguf.get(), i) != GGML_TYPE_F32 || shape[1] != 1 || shape[2] != 1 || shape[3] != 1) {
+            refuse("the tensor " + name + " is no list of 32-bit numbers");
+        }
+        if (shape[0] != n_embd || layer >= n_layer) {
+            refuse("the control vector is of another model: " + name + " has " + std::to_string(shape[0]) + " numbers, and this model " +
+                   std::to_string(n_embd) + " in each of the layers 1 to " + std::to_string(n_layer - 1));
+        }
+    }
+}
+
 int32_t check_gguf(const char * path) {
     const gguf_ptr gguf = open_header(path);
     const metadata meta(gguf.get());

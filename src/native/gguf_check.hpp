@@ -12,4 +12,7 @@ int32_t check_gguf(const char * path);
 // The same for any GGUF file: that it is one, whose tensors lie within it.
 void check_container(const char * path);
 
+// The same for a control vector of a model with these sizes: its tensors are directions of the model's width, for layers that it has.
+void check_control_vector(const char * path, int32_t n_embd, int32_t n_layer);
+
 }  // namespace gollama

@@ -48,22 +48,6 @@ llama_model * gollama_model_load(const char * path, llama_model_params params, g
     });
 }
 
-llama_adapter_lora * gollama_adapter_load(llama_model * model, const char * path, gollama_error * error) {
-    return gollama::guarded(error, static_cast<llama_adapter_lora *>(nullptr), [&] {
-        gollama::check_container(path);
-        llama_adapter_lora * adapter = nullptr;
-        try {
-            adapter = llama_adapter_lora_init(model, path);
-        } catch (const gollama::assertion & e) {
-            throw gollama::failure(GOLLAMA_INVALID_MODEL, std::string("llama.cpp cannot load the adapter: ") + e.what());
-        }
-        if (!adapter) {
-            throw gollama::failure(GOLLAMA_INVALID_MODEL, gollama::with_log("llama.cpp cannot load the adapter"));
-        }
-        return adapter;
-    });
-}
-
 bool gollama_model_describe(const llama_model * model, gollama_model_facts * facts, gollama_error * error) {
     *facts = {};
     return gollama::guarded(error, false, [&] {

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gollama.engine.request import BASE, Adapters
 from gollama.errors import BrokenError, BusyError, CancelledError, ClosedError, NativeError, OptionError
 from tests.support.fake_model import VOCABULARY, FakeState, FakeStep, Memory, likeliest, logprob_of
 
@@ -35,6 +36,8 @@ class FakeDevice:
         self.bad: Callable[[int], bool] = lambda seed: False
         self.violations: list[str] = []
         self.runs: list[list[tuple[int, int]]] = []  # of each step: (sequence, tokens)
+        self.used: list[Adapters | None] = []  # of each step
+        self.unfit: Callable[[Adapters], bool] = lambda adapters: False
         self.owner: int | None = None
         self._random = random.Random(seed)
         self._renew(sequences)
@@ -42,6 +45,7 @@ class FakeDevice:
     def _renew(self, sequences: int) -> None:
         self.sequences, self.outputs = sequences, max(sequences, self._least_outputs)
         self.broken = self._cancelled = False
+        self.adapted: Adapters | None = BASE
         self.speculator = object() if self.guess is not None else None
         self._texts: list[list[int]] = [[] for _ in range(sequences)]
         self._memory = [Memory() for _ in range(sequences)]
@@ -168,7 +172,15 @@ class FakeDevice:
 
     # ---- the step ----
 
+    def adapt(self, adapters: Adapters) -> None:
+        self.adapted = None  # whatever happens
+        self._use("adapt")
+        if self.unfit(adapters):
+            raise NativeError(f"{adapters} cannot be used")
+        self.adapted = adapters
+
     def step(self, tokens: Sequence[int], runs: Sequence[int], due: Sequence[int], samplers: Sequence[Any]) -> FakeStep:
+        self._require(self.adapted is not None, "a step with adapters that nobody knows")
         outputs = self._check(tokens, runs)
         places = self._check_due(runs, due, samplers, outputs)
         try:
@@ -176,6 +188,7 @@ class FakeDevice:
         except (NativeError, CancelledError, MemoryError):
             self._decode(tokens, runs, self._random.randint(0, len(tokens)))
             raise
+        self.used.append(self.adapted)
         self.runs.append([(runs[at], runs[at + 2]) for at in range(0, len(runs), 4)])
         if self.window:
             self._forget_some()
@@ -223,7 +236,7 @@ class FakeDevice:
                 memory, left = self._memory[runs[at]], runs[at + 2]
                 self._require(memory.first <= max(0, len(memory.cells) - self.window + 1) or not self.window, "the window has a hole")
                 at += 4
-            memory.append(token)
+            memory.append(token, self.adapted or BASE)
             left -= 1
 
     def _forget_some(self) -> None:

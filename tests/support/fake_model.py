@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Protocol
 
+from gollama.engine.request import BASE, Adapters
 from gollama.errors import BusyError, ClosedError
 
 VOCABULARY = 1000
@@ -17,8 +18,8 @@ class Memory:
         self.cells = list(cells)
         self.first = first  # the cells before it are forgotten
 
-    def append(self, token: int) -> None:
-        self.cells.append(hash((self.cells[-1] if self.cells else 0, len(self.cells), token)))
+    def append(self, token: int, adapters: Adapters = BASE) -> None:
+        self.cells.append(hash((self.cells[-1] if self.cells else 0, len(self.cells), token, adapters)))
 
     def digest(self, length: int, window: int) -> int:
         """What attention sees behind so many tokens."""
@@ -102,11 +103,11 @@ class Limits(Protocol):
     ends: int
 
 
-def expected(device: Limits, prompt: Sequence[int], seed: int, count: int, keep: int = -1) -> list[int]:
+def expected(device: Limits, prompt: Sequence[int], seed: int, count: int, keep: int = -1, adapters: Adapters = BASE) -> list[int]:
     """The next tokens of a prompt, up to one that ends; `keep` >= 0: a full context is shifted, else it ends."""
     memory = Memory()
     for token in prompt:
-        memory.append(token)
+        memory.append(token, adapters)
     answer: list[int] = []
     while len(answer) < count:
         token = chosen(memory.digest(len(memory.cells), device.window), seed, len(answer))
@@ -118,5 +119,5 @@ def expected(device: Limits, prompt: Sequence[int], seed: int, count: int, keep:
                 break
             kept = min(keep, len(memory.cells) - 2)
             memory.shift(kept, (len(memory.cells) - kept) // 2)
-        memory.append(token)
+        memory.append(token, adapters)
     return answer if keep >= 0 else answer[: device.context_size - len(prompt)]

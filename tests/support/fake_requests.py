@@ -112,7 +112,7 @@ class Asked:
         request, tokens, reason = self.request, self.heard.tokens[index], self.heard.reasons[index]
         most = 2**31 if request.max_tokens is None else request.max_tokens
         known = len(tokens) + 1 if reason != "length" else min(len(tokens) + 1, most)
-        right = expected(device, request.tokens, self.samplers[index].seed, known, request.keep if request.shift else -1)
+        right = expected(device, request.tokens, self.samplers[index].seed, known, request.keep if request.shift else -1, request.adapters)
         assert tokens == right[: len(tokens)], f"choice {index} got another's tokens"
         if reason == "length":
             assert tokens == right, f"choice {index} ended early"
@@ -125,7 +125,7 @@ class Asked:
             digest = memory.digest(len(memory.cells), device.window)
             assert logprob == logprob_of(digest, token)
             assert top == likeliest(digest, self.request.logprobs)
-            memory.append(token)
+            memory.append(token, self.request.adapters)
 
     def _check_prompt(self, device: FakeDevice) -> None:
         request = self.request
@@ -139,11 +139,10 @@ class Asked:
         whole = set(self.heard.reasons) <= {"length", "stop"}
         assert self.heard.prompts == (right if whole else right[: len(self.heard.prompts)])
 
-    @staticmethod
-    def _memory(tokens: Sequence[int]) -> Memory:
+    def _memory(self, tokens: Sequence[int]) -> Memory:
         memory = Memory()
         for token in tokens:
-            memory.append(token)
+            memory.append(token, self.request.adapters)
         return memory
 
 

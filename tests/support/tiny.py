@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import gguf
@@ -59,8 +60,8 @@ def _finish(writer: gguf.GGUFWriter) -> None:
 
 
 def write(path: Path, *, seed: int = 0, layers: int = 2, width: int = 32, heads: int = 4, context: int = 128,
-          template: str | None = None) -> Path:
-    """Write the model; same arguments, same bytes."""
+          template: str | None = None, biases: Mapping[str, numpy.ndarray] | None = None) -> Path:
+    """Write the model; same arguments, same bytes. `biases` are further tensors."""
     random = numpy.random.default_rng(seed)
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("tiny")
@@ -91,5 +92,7 @@ def write(path: Path, *, seed: int = 0, layers: int = 2, width: int = 32, heads:
         tensor(f"blk.{layer}.ffn_gate.weight", 2 * width, width)
         tensor(f"blk.{layer}.ffn_up.weight", 2 * width, width)
         tensor(f"blk.{layer}.ffn_down.weight", width, 2 * width)
+    for name, data in (biases or {}).items():
+        writer.add_tensor(name, data.astype(numpy.float32))
     _finish(writer)
     return path

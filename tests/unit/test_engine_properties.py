@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gollama import BrokenError, BusyError, CancelledError, ClosedError, NativeError, OptionError
-from gollama.engine import Engine, Request, scheduler
+from gollama.engine import BASE, Engine, Request, scheduler
 from gollama.errors import OutOfMemoryError
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_model import expected
 from tests.support.fake_requests import PATIENCE, Asked, settle
 
 ERRORS: tuple[Callable[[str], BaseException], ...] = (NativeError, OptionError, BrokenError, OutOfMemoryError, MemoryError)
-FAULTS = {"step": (*ERRORS, CancelledError), "save": ERRORS, "load": ERRORS, "resize": ERRORS, "draft": ERRORS}
+FAULTS = {"step": (*ERRORS, CancelledError), "save": ERRORS, "load": ERRORS, "resize": ERRORS, "draft": ERRORS, "adapt": ERRORS}
+ADAPTERS = (BASE, BASE, (("one", 1.0),), (("one", 0.5), ("two", 1.0)))
 CONTEXT = 128
 
 prompts = st.builds(lambda common, start, own: [*range(common), *range(start, start + own)],
@@ -37,6 +38,7 @@ def wishes(draw: st.DrawFn) -> dict[str, Any]:
         "max_tokens": draw(st.none() | st.integers(0, 40)), "priority": draw(st.integers(-2, 2)),
         "logprobs": draw(st.integers(-1, 2)), "prompt_logprobs": draw(st.sampled_from([-1, -1, 0, 2])),
         "score_from": draw(st.integers(1, len(prompt))), "reuse": draw(st.booleans()), "keep": draw(st.integers(0, 130)),
+        "adapters": draw(st.sampled_from(ADAPTERS)),
     }
 
 

@@ -3,6 +3,7 @@
 `__all__` is the contract. Everything that owns a native object is a Handle.
 """
 
+from gollama._native.adapters import AdapterHandle, ControlVectorHandle
 from gollama._native.chat import ChatFormat, ChatParser, ChatTemplatesHandle, Rendered, builtin_templates
 from gollama._native.context import HOST, ContextFields, ContextHandle, MemoryRow, Sampled, State, Step
 from gollama._native.devices import (
@@ -20,7 +21,7 @@ from gollama._native.devices import (
 from gollama._native.embedding import EmbedderFields, EmbedderHandle, Piece
 from gollama._native.handles import Handle
 from gollama._native.library import Library, build, library
-from gollama._native.model import AdapterHandle, ModelHandle
+from gollama._native.model import ModelHandle
 from gollama._native.parameters import ComputeFields, LoadFields, PlacementFields
 from gollama._native.sampler import SamplerHandle, sampling_defaults
 from gollama._native.schema import schema_grammar
@@ -36,6 +37,7 @@ __all__ = [
     "ComputeFields",
     "ContextFields",
     "ContextHandle",
+    "ControlVectorHandle",
     "DeviceFacts",
     "DraftRequest",
     "EmbedderFields",

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gollama._native import log
+from gollama._native.adapters import AdapterHandle, ControlVectorHandle
 from gollama._native.failures import Failures
 from gollama._native.handles import Handle
 from gollama._native.library import Library, library
-from gollama._native.model import AdapterHandle, ModelHandle
+from gollama._native.model import ModelHandle
 from gollama._native.parameters import ComputeFields, context_params
 from gollama._native.sampler import SamplerHandle
 from gollama._native.text import c_text, decode
@@ -114,11 +115,12 @@ class ContextHandle(Handle):
         log.follow_level(lib)
         params = sized_params(lib, fields)
         failures = Failures(loaded)
-        with model.use() as pointer:
+        with model.use() as pointer, model.adapting:
             context = lib.gollama_context_new(pointer, params, failures.error)
             failures.check()
             super().__init__("the context", context, lib.gollama_context_free, model)
         self._ffi, self._lib, self._failures = ffi, lib, failures
+        self._adapting = model.adapting
         self._llama = lib.gollama_context_llama(context)
         self._memory = lib.llama_get_memory(self._llama)
         self.context_size = int(lib.llama_n_ctx_seq(self._llama))
@@ -238,12 +240,15 @@ class ContextHandle(Handle):
             if self._memory != self._ffi.NULL:
                 self._lib.llama_memory_clear(self._memory, False)
 
-    def set_adapters(self, adapters: Mapping[AdapterHandle, float]) -> None:
-        """Compute with these adapters and no others, each with its scale. They must outlive the context's next steps."""
-        with self.use() as context, contextlib.ExitStack() as uses:
-            pointers = self._ffi.new("struct llama_adapter_lora *[]", [uses.enter_context(adapter.use()) for adapter in adapters])
-            scales = self._ffi.new("float[]", list(adapters.values()))
-            self._lib.gollama_context_set_adapters(context, pointers, scales, len(adapters), self._failures.error)
+    def set_adapters(self, adapters: Sequence[tuple[AdapterHandle, float]], vectors: Sequence[tuple[ControlVectorHandle, float]]) -> None:
+        """Compute with these and no others, each with its scale. Adapters must outlive the context's next steps."""
+        new = self._ffi.new
+        with self.use() as context, self._adapting, contextlib.ExitStack() as uses:
+            pointers = new("struct llama_adapter_lora *[]", [uses.enter_context(adapter.use()) for adapter, _ in adapters])
+            directions = new("struct gollama_control_vector *[]", [uses.enter_context(vector.use()) for vector, _ in vectors])
+            self._lib.gollama_context_set_adapters(
+                context, pointers, new("float[]", [scale for _, scale in adapters]), len(adapters),
+                directions, new("float[]", [scale for _, scale in vectors]), len(vectors), self._failures.error)
             self._failures.check()
 
     # ---- sequences ----

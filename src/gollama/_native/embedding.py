@@ -51,7 +51,7 @@ class EmbedderHandle(Handle):
         params.n_ubatch = fields["micro_batch_size"]
         params.pooling_type = poolings[fields["pooling"]]
         failures = Failures(loaded)
-        with model.use() as pointer:
+        with model.use() as pointer, model.adapting:
             embedder = lib.gollama_embedder_new(pointer, params, failures.error)
             failures.check(model._owned.name)
             super().__init__("the embedder", embedder, lib.gollama_embedder_free, model)

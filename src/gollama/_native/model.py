@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from gollama._locks import ForkLock
 from gollama._native import callbacks, log
 from gollama._native.failures import Failures
 from gollama._native.handles import Handle
@@ -31,6 +32,7 @@ class ModelHandle(Handle):
         failures.check(str(path))
         super().__init__(f"the model {path}", pointer, lib.llama_model_free)
         self._ffi, self._lib = ffi, lib
+        self.adapting = ForkLock()  # llama.cpp looks at all of a model's adapters when it makes a context or changes one's
         self._vocab = lib.llama_model_get_vocab(pointer)
         self._has_vocabulary = lib.llama_vocab_type(self._vocab) != lib.LLAMA_VOCAB_TYPE_NONE
 
@@ -163,15 +165,3 @@ class ModelHandle(Handle):
                 if length >= 0:
                     return bytes(self._ffi.buffer(buffer, length))
                 capacity = -length
-
-
-class AdapterHandle(Handle):
-    """Owns a LoRA adapter of a model. May be used by many contexts of it."""
-
-    def __init__(self, model: ModelHandle, path: str | os.PathLike[str]) -> None:
-        loaded = library()
-        failures = Failures(loaded)
-        with model.use() as pointer:
-            adapter = loaded.lib.gollama_adapter_load(pointer, path_bytes(path), failures.error)
-            failures.check(str(path))
-            super().__init__(f"the adapter {path}", adapter, loaded.lib.llama_adapter_lora_free, model)

@@ -11,7 +11,11 @@ from gollama.model import Model
 from gollama.options import SamplingParams
 from gollama.results import ChatCompletion, Completion, Usage
 
-SCORING = SamplingParams(temperature=0, prompt_logprobs=0)
+
+def scoring(params: SamplingParams) -> SamplingParams:
+    """What tells how likely a text is, with the same adapters."""
+    return SamplingParams(temperature=0, prompt_logprobs=0, adapters=params.adapters, control_vectors=params.control_vectors)
+
 
 def candidates(model: Model, prompt: ChatPrompt, context_size: int) -> list[list[int]]:
     """For each choice the prompt, the choice, and the token that ends an answer, without which "no" would be part of "none"."""

@@ -11,6 +11,8 @@ from gollama.engine.drafts import Drafts
 from gollama.engine.members import Fork, Members
 from gollama.engine.plan import Plan, make_plan
 from gollama.engine.prefixes import SLID
+from gollama.engine.request import Adapters
+from gollama.engine.scheduler import TURN_STEPS, Turns
 from gollama.errors import BrokenError, CancelledError, ClosedError
 
 
@@ -21,6 +23,8 @@ class Batch(Members):
         super().__init__(device, max_sequences, cache_bytes)
         self.sampled = False  # the last step has come so far: it cannot be computed again
         self._drafts = None if device.speculator is None else Drafts(device)
+        self._turns = Turns()
+        self._turn = 0  # steps left of a turn; 0 where there are no others
 
     # ---- the step ----
 
@@ -31,6 +35,8 @@ class Batch(Members):
         plan = self._plan()
         if plan.tokens:
             self._compute(plan)
+        if self._turn:
+            self._end_turn(len(plan.tokens))
         self.counters.steps += 1
         self.counters.step_seconds += time.perf_counter() - start
 
@@ -46,11 +52,48 @@ class Batch(Members):
                     raise
                 except Exception as error:
                     self.end(choice, "error", error)
-        plan = make_plan(self.active, self._device, self._drafts)
-        everybody = 0 < len(plan.tokens) == len(self.active) == len(plan.owners)
-        if everybody and self._drafts is None and all(choice.count for choice in self.active):
+        choices = self._turn_takers()
+        plan = make_plan(choices, self._device, self._drafts)
+        everybody = 0 < len(plan.tokens) == len(choices) == len(plan.owners)
+        if everybody and self._drafts is None and all(choice.count for choice in choices):
             self._steady = plan
         return plan
+
+    def _turn_takers(self) -> list[Choice]:
+        """Those who compute now: everybody who has the adapters whose turn it is. The device has them, too."""
+        if not (choices := list(self.active)):
+            return choices
+        adapters = choices[0].request.adapters
+        if all(choice.request.adapters == adapters for choice in choices):
+            self._turn = 0
+        else:
+            adapters = self._turns.next(choices, self._turn > 0)
+            self._turn = self._turn or TURN_STEPS
+            choices = [choice for choice in choices if choice.request.adapters == adapters]
+        return choices if adapters == self._device.adapted or self._adapt(adapters, choices) else []
+
+    def _adapt(self, adapters: Adapters, choices: Sequence[Choice]) -> bool:
+        """Have the device take up other adapters. What fails there concerns those who asked for them."""
+        start = time.perf_counter()
+        try:
+            self._device.adapt(adapters)
+        except BrokenError:
+            raise
+        except Exception as error:
+            if self._device.closed:
+                raise
+            for choice in choices:
+                self.end(choice, "error", error)
+            return False
+        self.counters.adapter_switches += 1
+        self.counters.adapter_seconds += time.perf_counter() - start
+        return True
+
+    def _end_turn(self, tokens: int) -> None:
+        """Count a step of a turn; one that is full of tokens is all of it."""
+        self._turn = max(0, self._turn - max(1, TURN_STEPS * tokens // self._device.step_tokens))
+        if not self._turn:
+            self._steady = None
 
     def _compute(self, plan: Plan) -> None:
         counters = self.counters
@@ -215,7 +258,7 @@ class Batch(Members):
         """A step failed as a whole: compute each choice alone, so that only those to blame end with an error."""
         self.recover()
         for choice in list(self.active):
-            if choice.done:
+            if choice.done or choice.request.adapters != self._device.adapted:
                 continue
             try:
                 self._compute(make_plan([choice], self._device))

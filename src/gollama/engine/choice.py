@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from gollama.engine.request import Counts, Request
+from gollama.engine.request import BASE, Counts, Request
 
 
 class Slot:
     """One of the device's sequences: the tokens in its memory, and the choice that it works for."""
 
-    __slots__ = ("choice", "index", "tokens", "used")
+    __slots__ = ("adapters", "choice", "index", "tokens", "used")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.tokens: list[int] = []
+        self.adapters = BASE  # that they were computed with
         self.choice: Choice | None = None
         self.used = 0
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gollama import _native
 from gollama.backends.placement import SCORED_ROWS, compute_fields
 from gollama.context import Context
-from gollama.engine.request import Sampler
+from gollama.engine.request import BASE, Adapters, Sampler
 
 if TYPE_CHECKING:
     from gollama.model import Model
@@ -73,6 +73,13 @@ class Device(Protocol):
 
     def unpin(self) -> None: ...
 
+    @property
+    def adapted(self) -> Adapters | None:
+        """What it computes with; None: nobody knows. BASE when it was made anew."""
+
+    def adapt(self, adapters: Adapters) -> None:
+        """Compute with these from now on. What is in memory was computed otherwise."""
+
     def step(self, tokens: Sequence[int], runs: Sequence[int], due: Sequence[int], samplers: Sequence[Any]) -> Step: ...
 
     def failure(self, index: int, code: int) -> BaseException: ...
@@ -115,7 +122,6 @@ class ContextDevice:
         self._draft_model = draft_model
         self._model, self._options = model, options
         self._abandoned: list[Context] = []
-        self._adapters: dict[_native.AdapterHandle, float] = {}
         self.recurrent = model.is_recurrent or model.is_hybrid
         self.window = model.n_swa
         self._make(1)
@@ -126,9 +132,8 @@ class ContextDevice:
         self.sequences = handle.sequences
         self.outputs = handle.outputs
         self.context_size = self.context.context_size
+        self.adapted: Adapters | None = BASE
         self.speculator = self._make_speculator()
-        if self._adapters:
-            handle.set_adapters(self._adapters)
         self.step_tokens = min(handle.batch_size, handle.micro_batch_size)
         self.step = handle.step
         self.failure = handle.failure
@@ -163,10 +168,11 @@ class ContextDevice:
     def can_shift(self) -> bool:
         return self._handle.can_shift()
 
-    def set_adapters(self, adapters: Mapping[_native.AdapterHandle, float]) -> None:
-        """Compute with these from now on. What is in memory was computed otherwise."""
-        self._handle.set_adapters(adapters)
-        self._adapters = dict(adapters)
+    def adapt(self, adapters: Adapters) -> None:
+        self.adapted = None
+        self._handle.set_adapters([one for one in adapters if isinstance(one[0], _native.AdapterHandle)],
+                                  [one for one in adapters if isinstance(one[0], _native.ControlVectorHandle)])
+        self.adapted = adapters
 
     def pin(self) -> None:
         if self._handle.closed and not self.closed:  # there was no memory for it when it was to be made anew

@@ -30,7 +30,8 @@ Result = TypeVar("Result")
 class EngineStats:
     """What an engine has done since it was made, and what it holds now.
 
-    The engine's own cost is `step_seconds` less `decode_seconds` (in llama_decode) and `sample_seconds`.
+    The engine's own cost is `step_seconds` less `decode_seconds` (in llama_decode), `sample_seconds` and `adapter_seconds` (changing
+    between sets of adapters).
     """
 
     steps: int
@@ -43,6 +44,8 @@ class EngineStats:
     completion_tokens: int
     drafted_tokens: int
     accepted_tokens: int
+    adapter_switches: int
+    adapter_seconds: float
     running: int
     waiting: int
     sequences: int
@@ -171,6 +174,11 @@ class Engine:
                 errand.set_result(function(self._batch.prefixes))
             except BaseException as error:
                 errand.set_exception(error)
+
+    def any(self, wanted: Callable[[Request], bool]) -> bool:
+        """Whether such a request runs or waits."""
+        with self._lock:
+            return any(wanted(request) for request in (*self._queue, *self._running))
 
     def stats(self) -> EngineStats:
         """Counts so far; those of a running step are not yet in."""

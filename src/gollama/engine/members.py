@@ -11,6 +11,7 @@ from gollama.engine.choice import Choice, Slot
 from gollama.engine.device import Device, State
 from gollama.engine.plan import Plan
 from gollama.engine.prefixes import Prefixes
+from gollama.engine.ranks import close_ranks
 from gollama.engine.request import EndReason, Request
 from gollama.errors import BrokenError, GollamaError, OptionError
 
@@ -45,6 +46,8 @@ class Counters:
     completion_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    adapter_switches: int = 0
+    adapter_seconds: float = 0.0
 
 
 class Members:
@@ -101,7 +104,7 @@ class Members:
                 self._let_in(entering[0])
                 del entering[0]
         if self._steady is None:
-            self.prefixes.close_ranks()
+            close_ranks(self.prefixes)
             self.active.sort(key=lambda choice: choice.slot.index if choice.slot else 0)
 
     def _grow(self, wanted: int) -> None:
@@ -120,7 +123,8 @@ class Members:
 
     def _place_forks(self) -> None:
         for fork in self.forks:
-            while fork.choices and (slot := self.prefixes.place_copy(fork.tokens, fork.state)) is not None:
+            adapters = fork.choices[0].request.adapters
+            while fork.choices and (slot := self.prefixes.place_copy(fork.tokens, fork.state, adapters)) is not None:
                 self._settle(fork.choices.pop(0), slot)
         self.forks = [fork for fork in self.forks if fork.choices]
 
@@ -148,9 +152,9 @@ class Members:
             choice.sampler.pin()
         leader.siblings = choices[1:]
         if request.prompt_logprobs >= 0 or not request.reuse:  # needs all of the prompt computed
-            slot, cached = self.prefixes.place_alone(), 0
+            slot, cached = self.prefixes.place_alone(request.adapters), 0
         else:
-            slot, cached = self.prefixes.place(request.tokens)
+            slot, cached = self.prefixes.place(request.tokens, request.adapters)
         if slot is None:
             raise AssertionError("room() let in more than there are sequences")
         for choice in choices:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gollama.engine.choice import Slot
 from gollama.engine.device import Device, State
+from gollama.engine.request import BASE, Adapters
 from gollama.errors import BrokenError, NativeError, OptionError
 
 BLOCK = 64  # tokens compared at once
@@ -38,6 +39,7 @@ class Saved:
     state: State
     first: int  # first position that is in it
     used: int
+    adapters: Adapters = BASE
 
 
 @dataclass
@@ -67,11 +69,13 @@ class Prefixes:
 
     # ---- finding ----
 
-    def best(self, tokens: Sequence[int]) -> Match | None:
-        """The source that serves most of the prompt; at least its last token is left to be computed."""
+    def best(self, tokens: Sequence[int], adapters: Adapters = BASE) -> Match | None:
+        """The source that serves most of the prompt, computed with the same adapters; at least its last token is left to be computed."""
         best: Match | None = None
         sources: list[Slot | Saved] = [*self.slots, *self.saved]
         for source in sources:
+            if source.adapters != adapters:
+                continue
             common = common_length(source.tokens, tokens)
             idle = isinstance(source, Slot) and source.choice is None
             # of equals an idle sequence, which need not be copied
@@ -99,13 +103,13 @@ class Prefixes:
 
     # ---- taking ----
 
-    def place(self, tokens: Sequence[int]) -> tuple[Slot | None, int]:
+    def place(self, tokens: Sequence[int], adapters: Adapters = BASE) -> tuple[Slot | None, int]:
         """A free slot with as much of the prompt in its memory as can be had: (slot, tokens of it). None: all are busy."""
         if all(slot.choice is not None for slot in self.slots):
             return None, 0
-        match = self.best(tokens)
+        match = self.best(tokens, adapters)
         if match is None:
-            return self.place_alone(), 0
+            return self.place_alone(adapters), 0
         if isinstance(match.source, Slot) and match.source.choice is None:
             slot = match.source
             if len(slot.tokens) - match.length >= BLOCK:
@@ -114,13 +118,14 @@ class Prefixes:
             slot = self._copy(match.source)
         return slot, self.cut(slot, min(match.length, len(slot.tokens)))
 
-    def place_alone(self) -> Slot | None:
+    def place_alone(self, adapters: Adapters = BASE) -> Slot | None:
         """A free slot with nothing in its memory. None: all are busy."""
         if all(slot.choice is not None for slot in self.slots):
             return None
-        slot = self._victim()
+        slot = self._victim(adapters)
         self.keep(slot)
         self.cut(slot, 0)
+        slot.adapters = adapters
         return slot
 
     def _copy(self, source: Slot | Saved) -> Slot:
@@ -130,13 +135,13 @@ class Prefixes:
         else:
             source.used = self.tick()
             state, tokens = source.state, source.tokens
-        slot = self.place_copy(tokens, state)
+        slot = self.place_copy(tokens, state, source.adapters)
         assert slot is not None  # its caller has looked
         return slot
 
-    def place_copy(self, tokens: Sequence[int], state: State | None) -> Slot | None:
+    def place_copy(self, tokens: Sequence[int], state: State | None, adapters: Adapters = BASE) -> Slot | None:
         """A free slot with a saved memory in it. None: all are busy."""
-        slot = self.place_alone()
+        slot = self.place_alone(adapters)
         if slot is not None:
             self.restore(slot, tokens, state)
         return slot
@@ -164,9 +169,9 @@ class Prefixes:
                 return
         self._device.cut(slot.index, 0)
 
-    def _victim(self) -> Slot:
-        """A free slot: empty, or the one that was not used for longest; beside one that works, since such are computed together."""
-        busy = {slot.index for slot in self.slots if slot.choice is not None}
+    def _victim(self, adapters: Adapters) -> Slot:
+        """A free slot: empty, or the one that was not used for longest; beside one that works likewise: such are computed together."""
+        busy = {slot.index for slot in self.slots if slot.choice is not None and slot.adapters == adapters}
         return min((slot for slot in self.slots if slot.choice is None),
                    key=lambda slot: (bool(slot.tokens), slot.used, not {slot.index - 1, slot.index + 1} & busy, slot.index))
 
@@ -189,22 +194,23 @@ class Prefixes:
 
     def keep(self, slot: Slot) -> None:
         """Save a slot's memory before it is overwritten."""
-        if self._capacity and len(slot.tokens) >= LEAST_COPY and SLID not in slot.tokens and not self._is_saved(slot.tokens):
+        if self._capacity and len(slot.tokens) >= LEAST_COPY and SLID not in slot.tokens and not self._is_saved(slot):
             state = self.save(slot)
             if state is not None:
-                self.add(slot.tokens, state, self._device.first_position(slot.index))
+                self.add(slot.tokens, state, self._device.first_position(slot.index), slot.adapters)
 
-    def _is_saved(self, tokens: Sequence[int]) -> bool:
-        return any(len(entry.tokens) >= len(tokens) and entry.tokens[: len(tokens)] == tokens
+    def _is_saved(self, slot: Slot) -> bool:
+        tokens = slot.tokens
+        return any(entry.adapters == slot.adapters and len(entry.tokens) >= len(tokens) and entry.tokens[: len(tokens)] == tokens
                    and self._usable(entry, len(tokens)) == len(tokens) for entry in self.saved)
 
-    def add(self, tokens: Sequence[int], state: State, first: int) -> None:
+    def add(self, tokens: Sequence[int], state: State, first: int, adapters: Adapters = BASE) -> None:
         """Keep a saved memory, if there is room for it at all. What it makes superfluous goes, then the oldest."""
         if state.size > self._capacity:
             return
-        new = Saved(list(tokens), state, self._saved_first(len(tokens), first), self.tick())
-        self.saved = [entry for entry in self.saved
-                      if new.tokens[: len(entry.tokens)] != entry.tokens or self._usable(new, len(entry.tokens)) < len(entry.tokens)]
+        new = Saved(list(tokens), state, self._saved_first(len(tokens), first), self.tick(), adapters)
+        self.saved = [entry for entry in self.saved if entry.adapters != adapters
+                      or new.tokens[: len(entry.tokens)] != entry.tokens or self._usable(new, len(entry.tokens)) < len(entry.tokens)]
         self.saved.append(new)
         self.saved.sort(key=lambda entry: entry.used)
         while self.saved_bytes > self._capacity:
@@ -218,9 +224,9 @@ class Prefixes:
         """Everything in the cache as saved memory, the oldest first."""
         entries = list(self.saved)
         for slot in self.slots:
-            if len(slot.tokens) >= LEAST_COPY and not self._is_saved(slot.tokens):
+            if len(slot.tokens) >= LEAST_COPY and not self._is_saved(slot):
                 first = self._saved_first(len(slot.tokens), self._device.first_position(slot.index))
-                entries.append(Saved(list(slot.tokens), self._device.save(slot.index), first, slot.used))
+                entries.append(Saved(list(slot.tokens), self._device.save(slot.index), first, slot.used, slot.adapters))
         return sorted(entries, key=lambda entry: entry.used)
 
     def forget(self) -> None:
@@ -234,6 +240,22 @@ class Prefixes:
         """Have memory that knows nothing of what was in it, not even as numbers that are masked out; the working ones move along."""
         self.forget()
         self.resize(len(self.slots))
+
+    def release(self, adapter: object) -> bool:
+        """Forget everything that was computed with an adapter, and let the device go on without; False if that is at work now."""
+        def used(adapters: Adapters | None) -> bool:
+            return adapters is None or any(one is adapter for one, _ in adapters)
+
+        slots = [slot for slot in self.slots if used(slot.adapters)]
+        if any(slot.choice is not None for slot in slots):
+            return False
+        self.saved = [entry for entry in self.saved if not used(entry.adapters)]
+        for slot in slots:
+            self.cut(slot, 0)
+            slot.adapters = BASE
+        if used(self._device.adapted):
+            self._device.adapt(BASE)
+        return True
 
     # ---- the device's size ----
 
@@ -249,7 +271,7 @@ class Prefixes:
         finally:
             self.slots = [Slot(index) for index in range(self._device.sequences)]
             for old, slot in zip((slot for slot in before if slot.choice is not None), self.slots):
-                slot.choice, slot.used = old.choice, old.used
+                slot.choice, slot.used, slot.adapters = old.choice, old.used, old.adapters
                 assert slot.choice is not None
                 slot.choice.slot = slot
                 if old.index in states:
@@ -266,27 +288,17 @@ class Prefixes:
         finally:
             self.slots = [Slot(index) for index in range(self._device.sequences)]
 
-    def close_ranks(self) -> None:
-        """Move working sequences next to each other: llama.cpp computes only neighbours together."""
-        busy = [slot for slot in self.slots if slot.choice is not None]
-        while len(busy) > 1 and busy[-1].index - busy[0].index >= len(busy):
-            gap = next(slot for slot in self.slots[busy[0].index :] if slot.choice is None)
-            end = min(busy[0], busy[-1], key=lambda slot: len(slot.tokens))
-            if not self._swap(gap, end):
-                return  # it goes on as it is, only slower
-            busy = [slot for slot in self.slots if slot.choice is not None]
-
-    def _swap(self, gap: Slot, busy: Slot) -> bool:
+    def swap(self, one: Slot, other: Slot) -> bool:
         """Exchange what two slots hold; False, and nothing is changed, if that cannot be."""
-        moved = self.save(busy) if busy.tokens else None
-        if busy.tokens and moved is None:
+        states = [self.save(slot) if slot.tokens else None for slot in (one, other)]
+        if any(slot.choice is not None and slot.tokens and state is None for slot, state in zip((one, other), states)):
             return False
-        kept = self.save(gap) if gap.tokens else None
-        tokens, idle_tokens = busy.tokens, gap.tokens
-        gap.choice, busy.choice = busy.choice, None
-        gap.used, busy.used = busy.used, gap.used
-        assert gap.choice is not None
-        gap.choice.slot = gap
-        self.restore(gap, tokens, moved)
-        self.restore(busy, idle_tokens, kept)
+        held = one.tokens, other.tokens
+        one.choice, other.choice = other.choice, one.choice
+        one.used, other.used = other.used, one.used
+        one.adapters, other.adapters = other.adapters, one.adapters
+        for slot, tokens, state in ((one, held[1], states[1]), (other, held[0], states[0])):
+            if slot.choice is not None:
+                slot.choice.slot = slot
+            self.restore(slot, tokens, state)
         return True

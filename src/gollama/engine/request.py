@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 EndReason = Literal["stop", "length", "cancelled", "timeout", "error"]
+
+# what the device computes with beside the model, each with its scale; equal ones are computed together, and share what is in memory
+Adapters = tuple[tuple[Any, float], ...]
+BASE: Adapters = ()
 
 
 class Sampler(Protocol):
@@ -74,6 +78,7 @@ class Request:
     quiet: bool = False
     shift: bool = False
     keep: int = 0
+    adapters: Adapters = BASE
 
     # the engine's
     submitted: float = 0.0

@@ -6,10 +6,13 @@ import heapq
 import itertools
 from collections.abc import Iterator, Sequence
 
-from gollama.engine.request import Request
+from gollama.engine.choice import Choice
+from gollama.engine.request import Adapters, Request
 
 PRIORITY_STEP = 64  # how many later arrivals of the next lower priority a request overtakes
 LEAST_SHARE = 32  # prompt tokens of a step beside others' single tokens
+TURN_STEPS = 8  # of requests with the same adapters, before others have theirs: a change takes 1 to 2 ms where a step takes 10
+PRIORITY_TURNS = 2  # how many later turns of the next lower priority a turn overtakes
 MIXED_SHARE = 4  # beside single tokens, prompts get this part of a step, so that the others' tokens keep coming
 
 
@@ -46,6 +49,30 @@ class Queue:
             heapq.heapify(self._heap)
         self.timed = any(request.deadline is not None for request in self)
         return leaving
+
+
+class Turns:
+    """Whose turn it is of several sets of adapters, of which a step has one. Each waits behind those who have had fewer turns since it
+    came; a higher priority overtakes a bounded number of them, so that nobody starves."""
+
+    def __init__(self) -> None:
+        self._tickets: dict[Adapters, int] = {}
+        self._numbers = itertools.count()
+        self._current: Adapters | None = None
+
+    def next(self, choices: Sequence[Choice], goes_on: bool) -> Adapters:
+        """Of the sets that these have; the highest priority in each counts. `goes_on`: the last turn has not ended."""
+        priorities: dict[Adapters, int] = {}
+        for request in (choice.request for choice in choices):
+            priorities[request.adapters] = max(request.priority, priorities.get(request.adapters, request.priority))
+        self._tickets = {adapters: self._tickets[adapters] for adapters in self._tickets if adapters in priorities}
+        for adapters in priorities:
+            if adapters not in self._tickets:
+                self._tickets[adapters] = next(self._numbers)
+        if not goes_on or self._current not in self._tickets:
+            self._current = min(self._tickets, key=lambda adapters: self._tickets[adapters] - PRIORITY_TURNS * priorities[adapters])
+            self._tickets[self._current] = next(self._numbers)
+        return self._current
 
 
 def shares(pending: Sequence[int], budget: int) -> list[int]:
