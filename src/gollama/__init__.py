@@ -67,6 +67,7 @@ __all__ = [
     "LLM",
     "AssistantMessage",
     "AsyncLLM",
+    "AsyncModelPool",
     "AsyncStream",
     "BackendError",
     "BrokenError",
@@ -97,10 +98,13 @@ __all__ = [
     "LoadOptions",
     "Model",
     "ModelNotFoundError",
+    "ModelPool",
+    "ModelStatus",
     "NativeError",
     "OptionError",
     "OutOfMemoryError",
     "Perplexity",
+    "PoolEvent",
     "RerankResult",
     "Sampler",
     "SamplingParams",
@@ -134,6 +138,7 @@ if TYPE_CHECKING:
     from gollama.aio import AsyncLLM, AsyncStream
     from gollama.chat.schemas import Schema
     from gollama.monitor import DeviceMonitor, DeviceSample
+    from gollama.pool import AsyncModelPool, ModelPool, ModelStatus, PoolEvent
 
 
 def __getattr__(name: str) -> Any:
@@ -146,6 +151,10 @@ def __getattr__(name: str) -> Any:
         from gollama import monitor
 
         return getattr(monitor, name)
+    if name in ("AsyncModelPool", "ModelPool", "ModelStatus", "PoolEvent"):
+        from gollama import pool
+
+        return getattr(pool, name)
     if name == "Schema":
         from gollama.chat.schemas import Schema
 
