@@ -39,6 +39,8 @@ class Keeper:
         self._dropped: deque[Ticket] = deque()
         self._signal = threading.Event()
         self._thread: threading.Thread | None = None
+        self._leaving = False
+        self._unfinished: Callable[[], None] | None = None
         _keepers.add(self)
 
     # ---- from any thread ----
@@ -72,16 +74,25 @@ class Keeper:
             self._follow()
             return result
 
-    def close(self, seconds: float | None = None) -> None:
-        """Unload everything; wait for that, so many seconds at most. From a listener it returns at once."""
+    def close(self) -> None:
+        """Unload everything, and wait for that. From a listener it returns at once."""
         with self.lock:
             self.core.close()
             self._signal.set()
             idle = self._thread is None and self.core.pending()
             if idle:
-                self._thread = threading.current_thread()  # at the interpreter's exit there may be no others to be had
+                self._thread = threading.current_thread()
         if idle:
             self._run()
+        self._join()
+
+    def leave(self) -> None:
+        """At the interpreter's exit: end the thread, and a load. Nobody is told, and the system takes the memory back."""
+        self._leaving = True
+        self._signal.set()
+        self._join(LEAVE_SECONDS)
+
+    def _join(self, seconds: float | None = None) -> None:
         end = None if seconds is None else time.monotonic() + seconds
         while (thread := self._thread) is not None and thread is not threading.current_thread() and thread.is_alive():
             thread.join(POLL_SECONDS)  # by polling, so that Ctrl-C works
@@ -96,7 +107,7 @@ class Keeper:
     def _wake(self) -> None:
         """Have the thread look, once the lock is given back."""
         self._signal.set()
-        if self._thread is None:
+        if self._thread is None and not self._leaving:
             thread = threading.Thread(target=self._run, name="gollama-pool", daemon=True)
             thread.start()
             self._thread = thread
@@ -119,8 +130,8 @@ class Keeper:
         """Do one thing, or wait for something to do; False, and this thread's end is noted, if nothing will come."""
         self._signal.clear()  # before looking, so that what comes meanwhile is looked at next
         with self.lock:
-            if self._thread is not None and self._thread is not threading.current_thread():
-                return False  # a listener forked, and this is the child
+            if self._leaving or (self._thread is not None and self._thread is not threading.current_thread()):
+                return False  # or a listener forked, and this is the child
             self._take_dropped()
             job = self.core.advance()
             events = list(self.core.events)
@@ -161,6 +172,9 @@ class Keeper:
             failure = error
             finish = lambda: self.core.failed(job, failure)  # noqa: E731
         with self.lock:
+            if self._leaving:
+                self._unfinished = finish  # with the model in it, which nobody is to free now
+                return
             finish()
             self._follow()
 
@@ -190,7 +204,7 @@ class Keeper:
 
         def note(share: float) -> bool:
             entry.progress = share
-            return not self.core.closed and os.getpid() == process
+            return not (self.core.closed or self._leaving) and os.getpid() == process
 
         return note
 
@@ -218,7 +232,7 @@ def _forked() -> None:
 def _exiting() -> None:
     """A load that goes on while the interpreter goes would be cut off in the midst of it."""
     for keeper in list(_keepers):
-        keeper.close(LEAVE_SECONDS)
+        keeper.leave()
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,6 +12,7 @@ from gollama import models
 from gollama.backends import Estimate
 from gollama.backends.estimating import HOST
 from gollama.llm import LLM
+from gollama.model import existing_file
 from gollama.options import LoadOptions
 from gollama.pool.records import Amounts, Need
 
@@ -40,11 +41,8 @@ class LlmLoader:
     """LLMs."""
 
     def fetch(self, name: str, on_progress: Progress) -> tuple[Path, Any]:
-        path = models.resolve(name, lambda done, size: on_progress(done / size if size else 0.0))
-        try:
-            found = path.stat()
-        except OSError:  # loading has the better words
-            return path, None
+        path = existing_file(models.resolve(name, lambda done, size: on_progress(done / size if size else 0.0)))
+        found = path.stat()
         return path, (path, found.st_size, found.st_mtime_ns)
 
     def measure(self, path: Path, options: LoadOptions, limits: Limits, alone: bool) -> Need:
