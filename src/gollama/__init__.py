@@ -70,6 +70,7 @@ __all__ = [
     "AssistantMessage",
     "AsyncConversation",
     "AsyncLLM",
+    "AsyncModelPool",
     "AsyncStream",
     "BackendError",
     "BrokenError",
@@ -100,10 +101,13 @@ __all__ = [
     "LoadOptions",
     "Model",
     "ModelNotFoundError",
+    "ModelPool",
+    "ModelStatus",
     "NativeError",
     "OptionError",
     "OutOfMemoryError",
     "Perplexity",
+    "PoolEvent",
     "RerankResult",
     "Sampler",
     "SamplingParams",
@@ -137,6 +141,7 @@ if TYPE_CHECKING:
     from gollama.aio import AsyncLLM, AsyncStream
     from gollama.chat.schemas import Schema
     from gollama.monitor import DeviceMonitor, DeviceSample
+    from gollama.pool import AsyncModelPool, ModelPool, ModelStatus, PoolEvent
 
 
 def __getattr__(name: str) -> Any:
@@ -149,6 +154,10 @@ def __getattr__(name: str) -> Any:
         from gollama import monitor
 
         return getattr(monitor, name)
+    if name in ("AsyncModelPool", "ModelPool", "ModelStatus", "PoolEvent"):
+        from gollama import pool
+
+        return getattr(pool, name)
     if name == "Schema":
         from gollama.chat.schemas import Schema
 

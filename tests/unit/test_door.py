@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # top to bottom; a module imports from its own layer or one below
 LAYERS = (
-    ("__main__",), ("cli",), ("__init__", "lowlevel"), ("aio", "bench", "doctor"), ("llm",), ("conversation",),
+    ("__main__",), ("cli",), ("__init__", "lowlevel"), ("pool",), ("aio", "bench", "doctor"), ("llm",), ("conversation",),
     ("intake", "tool_loop", "states", "scoring"), ("adapters", "jobs"),
     ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("monitor",),
     ("models", "version", "backends"), ("machine",),
