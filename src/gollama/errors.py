@@ -31,6 +31,10 @@ class ModelNotFoundError(GollamaError, FileNotFoundError):
     """There is no model by this path or name."""
 
 
+class ModelNameError(GollamaError, ValueError):
+    """A model's name that cannot be one: control characters, a path that leaves its place, absurd lengths, malformed parts."""
+
+
 class InvalidModelError(GollamaError, ValueError):
     """The file is not a model that llama.cpp can load: damaged, cut off, of another format or unsupported."""
 
