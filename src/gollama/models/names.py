@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
@@ -222,7 +223,9 @@ def _read_file(text: str, rest: str) -> FileSource:
     return FileSource(path[1:] if _DRIVE.match(path[1:]) else path)
 
 
-_READERS = {"hf": _read_hub, "pypi": _read_wheels, "https": _read_url, "http": _read_url, "file": _read_file}
+_READERS: dict[str, Callable[[str, str], Source]] = {
+    "hf": _read_hub, "pypi": _read_wheels, "https": _read_url, "http": _read_url, "file": _read_file,
+}
 
 
 def check_member(path: str) -> None:
