@@ -83,7 +83,8 @@ class HubServer:
     def __init__(self, repositories: dict[str, Repository], *, rate: int | None = None) -> None:
         self.repositories = repositories
         self.faults: list[Fault] = []
-        self.sent: list[Sent] = []
+        self._sent: list[Sent] = []
+        self.busy = 0
         self.rate = rate
         self.on_block: Callable[[], None] | None = None
         self._digests: dict[int, str] = {}
@@ -100,6 +101,14 @@ class HubServer:
         for server in self._servers:
             server.shutdown()
             server.server_close()
+
+    @property
+    def sent(self) -> list[Sent]:
+        """What was sent, when all answers that a client may have seen the end of are written down."""
+        until = time.monotonic() + 10
+        while self.busy and time.monotonic() < until:
+            time.sleep(0.005)
+        return self._sent
 
     def sha256(self, content: bytes | Path) -> str:
         key = id(content)
@@ -120,8 +129,7 @@ class HubServer:
         return Fault("")
 
     def bodies(self, pattern: str) -> list[Sent]:
-        with self._lock:
-            return [sent for sent in self.sent if sent.count and re.search(pattern, sent.path)]
+        return [sent for sent in self.sent if sent.count and re.search(pattern, sent.path)]
 
     def bytes_sent(self, pattern: str = "/store/") -> int:
         return sum(sent.count for sent in self.bodies(pattern))
@@ -158,10 +166,16 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_HEAD(self) -> None:
-        self.respond()
+        self.do_GET()
 
     def do_GET(self) -> None:
-        self.respond()
+        with self.hub._lock:
+            self.hub.busy += 1
+        try:
+            self.respond()
+        finally:
+            with self.hub._lock:
+                self.hub.busy -= 1
 
     def respond(self) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -173,7 +187,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith("/api/models/"):
             self.model(path.removeprefix("/api/models/"))
         elif path.startswith("/store/"):
-            self.bytes(*path.removeprefix("/store/").split("/", 3)[:2], path.split("/", 5)[5], fault)
+            owner, name, _, file = path.removeprefix("/store/").split("/", 3)
+            self.store(owner, name, file, fault)
         elif "/resolve/" in path:
             self.resolve(path, fault)
         else:
@@ -187,11 +202,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
-        self.note(0, len(body))
+        self.note(0, len(body) if status < 300 else 0)
 
     def note(self, start: int, count: int) -> None:
         with self.hub._lock:
-            self.hub.sent.append(Sent(self.path, start, count, self.headers.get("Authorization"), dict(self.headers), self.command))
+            self.hub._sent.append(Sent(self.path, start, count, self.headers.get("Authorization"), dict(self.headers), self.command))
 
     def repository(self, name: str) -> Repository | None:
         """The repository, unless it is not there or not for this client, which is told."""
@@ -241,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(302, {"X-Repo-Commit": found.commit, "X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(size_of(content)),
                               "Location": f"{self.hub.store}/store/{repository}/{found.commit}/{file}", "ETag": f'"{digest}"'})
 
-    def bytes(self, owner: str, name: str, file: str, fault: Fault) -> None:
+    def store(self, owner: str, name: str, file: str, fault: Fault) -> None:
         content = self.hub.repositories[f"{owner}/{name}"].content(file)
         self.send(content, fault.etag or f'"{self.hub.sha256(content)}"', {}, fault)
 

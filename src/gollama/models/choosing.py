@@ -95,5 +95,5 @@ def named(names: Iterable[str], wanted: str) -> list[str]:
     if exact:
         # a word before it makes it another one: Q4_K_M is not UD-Q4_K_M where both are
         return sorted(exact, key=lambda name: ("UD-" in name.upper(), len(name), name))
-    word = re.compile(rf"(?:^|[.\-_/]){re.escape(wanted)}(?:$|[.\-_/])", re.IGNORECASE)
+    word = re.compile(rf"(?:^|[.\-/]){re.escape(wanted)}(?:$|[.\-/])", re.IGNORECASE)
     return [name for name in there if word.search(name)]

@@ -56,7 +56,10 @@ class Guard:
 
     def redirected(self, url: str, location: str | None) -> str:
         """The address that a redirect from `url` leads to. DownloadError for one that it may not."""
-        target = urljoin(url, location or "")
+        try:
+            target = urljoin(url, location or "")
+        except ValueError as error:
+            raise DownloadError(f"{origin(url)[1]} redirects to {str(location)[:200]!r}, which is no address ({error})") from None
         scheme, host, _ = origin(target)
         allowed = scheme == "https" or (scheme == "http" and self.plain and urlsplit(url).scheme == "http")
         if not location or not allowed or not host or any(ord(character) < 33 for character in target):

@@ -100,9 +100,17 @@ def _linked(source: HubSource, offered: Offer, file: RemoteFile, blobs: Path, do
     path = Path(_asked(source, downloader, ask))
     if path.parts[-1 - file.name.count("/") - 1] != offered.revision:
         raise DownloadError(f"{source.repository} changed while it was fetched: try again")
-    blob = blobs / (file.sha256 or "")
-    if file.sha256 is not None and not path.is_symlink() and blob.is_file():
-        blob.unlink()  # a system without links: huggingface_hub copied it
+    if file.sha256 is None:
+        return path
+    blob = blobs / file.sha256
+    if path.is_symlink() and path.resolve() != blob.resolve():
+        stranger = path.resolve()
+        path.unlink()
+        stranger.unlink(missing_ok=True)
+        raise DownloadError(f"{hub_cache.endpoint()} gives another file than {file.name} with the sha256 {file.sha256[:16]}… that it "
+                            "lists: it was thrown away")
+    if not path.is_symlink() and blob.is_file():  # a system without links, where huggingface_hub made a copy
+        blob.replace(path)
     return path
 
 
@@ -155,7 +163,7 @@ def _told(source: HubSource, error: Exception) -> Exception:
         return ModelNotFoundError(f"{source.repository} has no revision {source.revision}")
     if isinstance(error, errors.RepositoryNotFoundError):
         return ModelNotFoundError(f"{host} has no repository {source.repository}, or it is private: then set HF_TOKEN, or `hf auth login`")
-    if isinstance(error, errors.EntryNotFoundError):
+    if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
         return ModelNotFoundError(f"{source.repository} has no such file: {str(error)[:200]}")
     if isinstance(error, errors.OfflineModeIsEnabled):
         return DownloadError(f"{source} is not here and huggingface_hub is offline: unset HF_HUB_OFFLINE to fetch it")
