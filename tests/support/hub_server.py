@@ -84,7 +84,7 @@ class HubServer:
         self.repositories = repositories
         self.faults: list[Fault] = []
         self._sent: list[Sent] = []
-        self.busy = 0
+        self.busy = self.most_busy = 0
         self.rate = rate
         self.on_block: Callable[[], None] | None = None
         self._digests: dict[int, str] = {}
@@ -171,6 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         with self.hub._lock:
             self.hub.busy += 1
+            self.hub.most_busy = max(self.hub.most_busy, self.hub.busy)
         try:
             self.respond()
         finally:

@@ -38,6 +38,13 @@ def test_ranges_are_fetched_in_parallel_and_each_once(hub: HubServer, tmp_path: 
     assert left(tmp_path) == ["tiny.gguf"]
 
 
+@pytest.mark.parametrize("connections", [1, 3])
+def test_a_slow_server_is_asked_over_all_connections_and_no_more(tmp_path: Path, connections: int) -> None:
+    with hub_of(rate=1_500_000) as hub:
+        assert fetch(hub, tmp_path, connections=connections) == CONTENT
+        assert hub.most_busy == connections
+
+
 def test_what_is_there_costs_no_request(hub: HubServer, tmp_path: Path) -> None:
     fetch(hub, tmp_path)
     hub.sent.clear()

@@ -23,6 +23,7 @@ BLOCK = 1 << 20
 LEAST_BLOCK = 1 << 14
 LEAST_CHUNK = 4 << 20
 LOOK = 0.1  # seconds between two reports
+FAST = 300_000_000  # bytes a second, above which one connection is cheaper than several
 MARGIN = 32 << 20  # bytes of a disk to leave free
 
 
@@ -81,24 +82,29 @@ class Transfer:
         return self._hash.whole(lambda: report(self.partial.size, self.partial.size))
 
     def _run(self, works: list[Callable[[Connection], None]], first: Connection, report: Callable[[int, int], None]) -> None:
-        threads = [threading.Thread(target=self._guarded, args=(work, first if number == 0 else self._connection()), daemon=True,
-                                    name="gollama-download") for number, work in enumerate(works)]
+        """One worker, and another at each look while there is work and those that run are not fast enough."""
+        threads = [self._started(works[0], first)]
+        done = self.partial.done
         try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(LOOK)
-                    report(self.partial.done, self.partial.size)
+            while running := [thread for thread in threads if thread.is_alive()]:
+                running[0].join(LOOK)
+                before, done = done, self.partial.done
+                report(done, self.partial.size)
+                if len(threads) < len(works) and self._waiting and done - before < FAST * LOOK and not self._stopped.is_set():
+                    threads.append(self._started(works[len(threads)], self._connection()))
         finally:
             self._stopped.set()
             for connection in self._held:
                 connection.abort()
             for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
+                thread.join()
         if self._failure is not None:
             raise self._failure
+
+    def _started(self, work: Callable[[Connection], None], connection: Connection) -> threading.Thread:
+        thread = threading.Thread(target=self._guarded, args=(work, connection), name="gollama-download", daemon=True)
+        thread.start()
+        return thread
 
     def _connection(self) -> Connection:
         made = Connection(self.settings.timeout)
