@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gollama import DownloadError, ModelNotFoundError, models
+from gollama import LLM, AsyncLLM, CancelledError, DownloadError, ModelNotFoundError, models
 from gollama.models import HubSource, sources
 from tests.support.downloads import COMMIT, CONTENT, DIGEST, NAME, downloader, hub_of
 from tests.support.hub_server import Fault, HubServer, Repository
@@ -169,6 +170,35 @@ def test_a_token_opens_what_is_private_and_stays_with_the_hub(hub: HubServer, mo
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert fetch(f"hf:{NAME}").read_bytes() == CONTENT
     assert {sent.authorization for sent in hub.sent if "/store/" in sent.path} == {None}
+
+
+def test_an_llms_progress_stops_the_fetch_of_its_name(hub: HubServer) -> None:
+    hub.faults.append(Fault("/store/", slow=0.02))
+    shares: list[float] = []
+
+    def stop(share: float) -> bool:
+        shares.append(share)
+        return len(shares) < 3
+
+    with pytest.raises(CancelledError):
+        LLM(f"hf:{NAME}", on_progress=stop)
+    assert shares == [0.0] * 3 and sources.find(HubSource(NAME)) is None
+
+
+def test_cancelling_the_task_that_loads_an_llm_stops_the_fetch_of_its_name(hub: HubServer) -> None:
+    hub.faults.append(Fault("/store/", slow=0.05))
+
+    async def main() -> None:
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(AsyncLLM.load(f"hf:{NAME}", on_progress=lambda share: loop.call_soon_threadsafe(begun.set) and None))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert sources.find(HubSource(NAME)) is None
 
 
 def test_offline_asks_nobody(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

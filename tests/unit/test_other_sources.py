@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
+import socket
+import socketserver
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gollama import DownloadError, ModelNotFoundError, OptionError, models
-from gollama.models import FileSource, Manifest, UrlSource, WheelSource, sources
+from gollama.models import FileSource, Manifest, RemoteFile, UrlSource, WheelSource, sources
 from gollama.models.downloading.guard import Guard, is_private, origin
 from tests.support.downloads import COMMIT, CONTENT, DIGEST, NAME, SIZE, downloader, hub_of, left, remote
 from tests.support.hub_server import Fault, HubServer
@@ -196,6 +200,41 @@ def test_any_redirect_is_followed_to_https_or_refused(location: str) -> None:
     assert origin(target)[0] == "https" and origin(target)[1]
 
 
+class Tunnels(socketserver.StreamRequestHandler):
+    """A proxy's CONNECT."""
+
+    asked: list[str] = []
+
+    def handle(self) -> None:
+        line = self.rfile.readline().decode()
+        self.asked.append(line.split()[1])
+        while self.rfile.readline().strip():
+            pass
+        host, _, port = line.split()[1].rpartition(":")
+        with socket.create_connection((host, int(port))) as other:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=self.relay, args=(other, self.connection), daemon=True)
+            back.start()
+            self.relay(self.connection, other)
+            back.join()
+
+    @staticmethod
+    def relay(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while block := source.recv(65536):
+                target.sendall(block)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_a_proxy_is_asked_for_names_that_only_it_knows(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", hub.store)
+    monkeypatch.delenv("no_proxy", raising=False)
+    file = remote(hub)
+    away = RemoteFile(file.name, file.url.replace("127.0.0.1", "models.invalid"), file.size, file.sha256)
+    assert downloader().download([(away, tmp_path / "x")])[0].read_bytes() == CONTENT
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
 def test_https_is_verified_and_does_not_lead_to_http(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from gollama.models.downloading import transport
@@ -216,6 +255,15 @@ def test_https_is_verified_and_does_not_lead_to_http(hub: HubServer, tmp_path: P
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         transport._context.cache_clear()
         assert sources.fetch(UrlSource(url, DIGEST), downloader=downloader()).path.read_bytes() == CONTENT
+        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Tunnels) as proxy:
+            proxy.daemon_threads = True
+            threading.Thread(target=proxy.serve_forever, args=(0.02,), daemon=True).start()
+            monkeypatch.setenv("https_proxy", f"http://user:secret@127.0.0.1:{proxy.server_address[1]}")
+            monkeypatch.setenv("no_proxy", "127.0.0.1")
+            path = sources.fetch(UrlSource(url, DIGEST), into=tmp_path / "proxied.gguf", downloader=downloader()).path
+            assert path.read_bytes() == CONTENT and Tunnels.asked
+            monkeypatch.delenv("https_proxy")
+            proxy.shutdown()
         secure.faults.append(Fault("/store/", location=remote(hub).url))
         with pytest.raises(DownloadError, match="only https to https"):
             sources.fetch(UrlSource(url, "1" * 64), downloader=downloader())

@@ -29,6 +29,14 @@ def addresses(host: str, port: int) -> list[str]:
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
+def literal(host: str, _port: int) -> list[str]:
+    """The address that a host already is, none for a name."""
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        return ["127.0.0.1"] if is_loopback(host) else []
+
+
 def is_private(address: str) -> bool:
     """Whether an address belongs to this machine or to a network that the world cannot reach."""
     ip = ipaddress.ip_address(address.partition("%")[0])
@@ -64,11 +72,7 @@ class Guard:
         allowed = scheme == "https" or (scheme == "http" and self.plain and urlsplit(url).scheme == "http")
         if not location or not allowed or not host or any(ord(character) < 33 for character in target):
             raise DownloadError(f"{origin(url)[1]} redirects to {target[:200]!r}, which gollama does not follow: only https to https")
-        try:
-            literal = is_private(host)
-        except ValueError:
-            literal = is_loopback(host)
-        if literal and not self.private:
+        if not self.private and any(map(is_private, literal(host, 0))):
             raise self.refused(host)
         return target
 

@@ -16,7 +16,7 @@ from gollama.models.downloading.guard import Guard, origin
 from gollama.models.downloading.hashing import PrefixHash
 from gollama.models.downloading.limits import RateLimit, Retries
 from gollama.models.downloading.state import Partial
-from gollama.models.downloading.transport import Connection, StatusError, content_range, why
+from gollama.models.downloading.transport import Connection, StatusError, content_range, guard_of, why
 from gollama.models.files import RemoteFile
 
 BLOCK = 1 << 20
@@ -143,7 +143,7 @@ class Transfer:
     def _guard(self) -> Guard:
         made: Guard | None = getattr(self, "_guarding", None)
         if made is None:
-            made = self._guarding = Guard.of(self.file.url)
+            made = self._guarding = guard_of(self.file.url)
         return made
 
     def _checked(self, size: int | None) -> int:

@@ -19,7 +19,7 @@ from types import TracebackType
 from urllib.parse import unquote, urlsplit
 
 from gollama.errors import DownloadError
-from gollama.models.downloading.guard import Guard, addresses, origin
+from gollama.models.downloading.guard import Guard, addresses, literal, origin
 from gollama.models.files import RemoteFile
 from gollama.models.names import check_url
 
@@ -117,6 +117,12 @@ class Connection:
             connection = _proxied(scheme, host, port, self.timeout, proxy)
         self._open = (origin(url), connection)
         return connection
+
+
+def guard_of(url: str) -> Guard:
+    """The guard of a request that begins here. Behind a proxy names are the proxy's to resolve. OSError for an unknown host."""
+    scheme, host, _ = origin(url)
+    return Guard.of(url) if _proxy(scheme, host) is None else Guard.of(url, literal)
 
 
 class _Direct(http.client.HTTPConnection):
@@ -235,7 +241,7 @@ def read_all(url: str, limit: int, *, headers: Mapping[str, str] | None = None, 
     check_url(url)
     try:
         with Connection(timeout) as connection:
-            response, _ = connection.get(url, headers or {}, Guard.of(url))
+            response, _ = connection.get(url, headers or {}, guard_of(url))
             content = response.read(limit + 1)
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, DownloadError):
@@ -255,7 +261,7 @@ def read_range(file: RemoteFile, start: int, count: int, *, timeout: float = TIM
     try:
         with Connection(timeout) as connection:
             wanted = {**file.headers, "Range": f"bytes={start}-{start + count - 1}"}
-            response, _ = connection.get(file.url, wanted, Guard.of(file.url))
+            response, _ = connection.get(file.url, wanted, guard_of(file.url))
             span = content_range(response)
             if span is None or span[0] != start:
                 raise DownloadError(f"{origin(file.url)[1]} cannot send a part of {file.name}: download it whole")
