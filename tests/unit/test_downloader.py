@@ -146,6 +146,18 @@ def test_a_state_that_makes_no_sense_is_not_believed(hub: HubServer, tmp_path: P
     assert fetch(hub, tmp_path) == CONTENT
 
 
+def test_links_in_the_place_of_a_partial_file_are_not_followed(hub: HubServer, tmp_path: Path) -> None:
+    hub.faults.append(Fault("/store/", status=500, after=5))
+    with pytest.raises(DownloadError):
+        fetch(hub, tmp_path, retries=0, connections=1)
+    hub.faults.clear()
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"mine")
+    (tmp_path / "tiny.gguf.partial").unlink()
+    (tmp_path / "tiny.gguf.partial").symlink_to(outside)
+    assert fetch(hub, tmp_path) == CONTENT and outside.read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize("size", [SIZE - 1, SIZE + 1])
 def test_another_size_than_is_pinned_is_refused_before_anything_comes(hub: HubServer, tmp_path: Path, size: int) -> None:
     with pytest.raises(DownloadError, match=f"{size} are expected: it was refused"):

@@ -222,6 +222,22 @@ def test_a_hub_that_names_files_outside_is_not_followed(hub: HubServer, tmp_path
     assert not (tmp_path / "hf" / "hub").exists() or not list((tmp_path / "hf" / "hub").rglob("*.gguf"))
 
 
+@pytest.mark.parametrize("digest", ["../../../../escape", "x" * 64, "", "A" * 64])
+def test_a_hub_whose_digests_are_none_is_not_followed(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: str) -> None:
+    monkeypatch.setattr(hub, "sha256", lambda content: digest)
+    with pytest.raises(DownloadError, match="which is none"):
+        fetch(f"hf:{NAME}")
+    assert not list(tmp_path.rglob("*escape*"))
+
+
+@pytest.mark.parametrize("commit", ["../../escape", "main", "C" * 40])
+def test_a_hub_whose_commits_are_none_is_not_followed(hub: HubServer, tmp_path: Path, commit: str) -> None:
+    hub.repositories[NAME].commit = commit
+    with pytest.raises(DownloadError, match="tells no commit"):
+        fetch(f"hf:{NAME}")
+    assert not list(tmp_path.rglob("*escape*"))
+
+
 @pytest.mark.parametrize("ref", [b"../../..", b"", b"\xff" * 50, b"c" * 5000, b"c" * 39])
 def test_a_ref_that_is_no_commit_is_not_followed(hub: HubServer, tmp_path: Path, ref: bytes) -> None:
     fetch(f"hf:{NAME}")

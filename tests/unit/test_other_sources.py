@@ -10,6 +10,7 @@ import socket
 import socketserver
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from gollama import DownloadError, ModelNotFoundError, OptionError, models
 from gollama.models import FileSource, Manifest, RemoteFile, UrlSource, WheelSource, sources
+from gollama.models.downloading import require_public
 from gollama.models.downloading.guard import Guard, is_private, origin
 from tests.support.downloads import COMMIT, CONTENT, DIGEST, NAME, SIZE, downloader, hub_of, left, remote
 from tests.support.hub_server import Fault, HubServer
@@ -51,7 +53,10 @@ def test_an_address_with_its_digest_is_fetched_once(hub: HubServer, tmp_path: Pa
     path = models.fetch(text)
     assert path.read_bytes() == CONTENT and path.name == "tiny-Q4_K_M.gguf" and tmp_path / "home" in path.parents
     hub.sent.clear()
-    assert models.resolve(text) == path and hub.sent == []
+    code = ("import sys; from gollama import models; print(models.resolve(sys.argv[1])); "
+            "assert not {'http.client', 'rich', 'ssl'} & {*sys.modules}, sorted(sys.modules)")
+    result = subprocess.run([sys.executable, "-c", code, text], capture_output=True, text=True)
+    assert (result.stdout.strip(), result.stderr) == (str(path), "") and hub.sent == []
 
 
 def test_an_address_without_a_digest_is_refused_unless_a_registry_has_one(hub: HubServer, tmp_path: Path) -> None:
@@ -187,8 +192,16 @@ def test_a_name_that_leads_to_a_private_address_is_refused_when_it_is_connected_
         PUBLIC.check("10.0.0.1", "example.org")
 
 
-def test_a_host_with_one_private_address_among_public_ones_counts_as_private_from_the_start() -> None:
-    assert Guard.of("https://mirror.example.org/x", lambda host, port: ["10.0.0.1"]).private
+@pytest.mark.parametrize(("found", "private"), [(["10.0.0.1"], True), (["10.0.0.1", "1.1.1.1"], False), ([], False)])
+def test_a_mirror_in_a_private_network_may_be_private_throughout(found: list[str], private: bool) -> None:
+    assert Guard.of("https://mirror.example.org/x", lambda host, port: found).private is private
+
+
+@pytest.mark.parametrize("found", [["10.0.0.1"], ["1.1.1.1", "::1"]])
+def test_what_a_registry_on_the_web_names_must_be_public(found: list[str]) -> None:
+    require_public("https://example.org/x", lambda host, port: ["1.1.1.1"])
+    with pytest.raises(DownloadError, match="it was refused"):
+        require_public("https://example.org/x", lambda host, port: found)
 
 
 @given(st.text(max_size=40))

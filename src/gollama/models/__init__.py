@@ -47,4 +47,5 @@ def fetch(name: str, on_progress: Progress | None = None) -> Path:
     except KeyError:
         raise ModelNotFoundError(f"there is no model named {name!r} and no file of that name; "
                                  f"the names are: {', '.join(known_models())}") from None
-    return sources.fetch(model.source, into=model.path, sha256=model.sha256, size=model.size, on_progress=on_progress).path
+    return sources.fetch(model.source, into=model.path, sha256=model.sha256, size=model.size, title=name,
+                         on_progress=on_progress).path

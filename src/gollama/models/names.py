@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -258,11 +257,6 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def is_path(text: str | os.PathLike[str]) -> bool:
-    """Whether `resolve` takes it as a path: not a text, or a text that is no alias and no address."""
-    return not isinstance(text, str) or isinstance(parse(text), FileSource)
 
 
 def _check_characters(text: str) -> None:

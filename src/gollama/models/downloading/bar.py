@@ -16,10 +16,11 @@ def bar(name: str) -> Iterator[Progress | None]:
         yield None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("fetching {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True)) as drawn:
-        task = drawn.add_task(name, total=None)
+        task = drawn.add_task(escape(name), total=None)
         yield lambda done, total: drawn.update(task, completed=done, total=total)

@@ -60,7 +60,8 @@ class Guard:
         scheme, host, port = origin(url)
         if scheme not in ("https", "http") or not host:
             raise DownloadError(f"gollama downloads over https, not from {url[:200]!r}")
-        return cls(private=any(map(is_private, resolve(host, port))), plain=scheme == "http")
+        found = list(resolve(host, port))
+        return cls(private=bool(found) and all(map(is_private, found)), plain=scheme == "http")
 
     def redirected(self, url: str, location: str | None) -> str:
         """The address that a redirect from `url` leads to. DownloadError for one that it may not."""
@@ -83,3 +84,14 @@ class Guard:
 
     def refused(self, host: str) -> DownloadError:
         return DownloadError(f"{host[:200]} is an address of a private network, and the download began at a public one: it was refused")
+
+
+def require_public(url: str, resolve: Resolve = addresses) -> None:
+    """DownloadError for an address of this machine or of a private network: for what a registry on the web says, not a user."""
+    _, host, port = origin(url)
+    try:
+        private = any(map(is_private, resolve(host, port)))
+    except OSError as error:
+        raise DownloadError(f"{host[:200]!r} is unknown ({error})") from error
+    if private:
+        raise DownloadError(f"{host[:200]} is an address of a private network, and who names it is not: it was refused")

