@@ -35,6 +35,10 @@ class AdapterNotFoundError(GollamaError, LookupError):
     """No adapter or control vector of this name was loaded; the message names those that were."""
 
 
+class ModelNameError(GollamaError, ValueError):
+    """A model's name that cannot be one: control characters, a path that leaves its place, absurd lengths, malformed parts."""
+
+
 class InvalidModelError(GollamaError, ValueError):
     """The file is not a model that llama.cpp can load: damaged, cut off, of another format or unsupported."""
 

