@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def package(root: Path, folder: Path, scratch: Path) -> Core:
     source = natives.source_tree()
     build_ffi.header_folder(source)
     _licenses(source, core.licences, folder / "licenses")
-    (folder / "_build.json").write_text(json.dumps(_manifest(core), indent=2) + "\n")
+    manifest = {**_manifest(core), "architectures": architectures(source)}
+    (folder / "_build.json").write_text(json.dumps(manifest, indent=2) + "\n")
     return core
 
 
@@ -54,6 +56,15 @@ def _licenses(source: Path, more: dict[str, Path], folder: Path) -> None:
     for name, file in texts.items():
         if file.exists():
             shutil.copy(file, folder / f"{name}.txt")
+
+
+def architectures(source: Path) -> list[str]:
+    """The architectures that llama.cpp knows, as a file's general.architecture says them: its source has the one list of them."""
+    table = (source / "src" / "llama-arch.cpp").read_text(encoding="utf-8").partition("LLM_ARCH_NAMES = {")[2].partition("};")[0]
+    names = re.findall(r'\{\s*LLM_ARCH_\w+,\s*"([^"()]+)"\s*\}', table)
+    if "llama" not in names:
+        raise natives.NativesError(f"{source} has no list of architectures where it was: tools/assemble.py must be told where it is")
+    return sorted(names)
 
 
 def _manifest(core: Core) -> dict[str, Any]:

@@ -10,6 +10,7 @@ llama.cpp's log goes to the logger `gollama`.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from gollama.backends import Device, devices
@@ -135,11 +136,13 @@ __all__ = [
     "VersionInfo",
     "__version__",
     "devices",
+    "gguf",
     "version_info",
 ]
 
 
 if TYPE_CHECKING:
+    from gollama import gguf
     from gollama.aio import AsyncLLM, AsyncStream
     from gollama.chat.schemas import Schema
     from gollama.monitor import DeviceMonitor, DeviceSample
@@ -164,4 +167,6 @@ def __getattr__(name: str) -> Any:
         from gollama.chat.schemas import Schema
 
         return Schema
+    if name == "gguf":
+        return importlib.import_module("gollama.gguf")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

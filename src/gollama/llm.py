@@ -12,7 +12,7 @@ from gollama import _native, models, states
 from gollama._locks import ForkLock
 from gollama._options import record
 from gollama.adapters import ADAPTER, VECTOR
-from gollama.backends import Device, DeviceMemory, Estimate, cpu, estimate
+from gollama.backends import Device, DeviceMemory, Estimate, cpu
 from gollama.chat import ChatPrompt, Message, split_options
 from gollama.chat.answers import answered
 from gollama.chat.choosing import candidates, choose, scoring
@@ -70,11 +70,14 @@ class LLM:
 
     @classmethod
     def estimate(cls, model: str | os.PathLike[str], *, sequences: int = 1, options: LoadOptions | None = None, **fields: Any) -> Estimate:
-        """What loading with these options would take of each device's memory, without loading. A name is fetched first.
+        """What loading with these options would take of each device's memory, without loading.
 
-        `sequences` generations at once, each with a context of its own. Within 10 % of what `memory` says after loading.
+        `sequences` generations at once, each with a context of its own. Within 10 % of what `memory` says after loading. Of a model
+        elsewhere (`hf:…`) that is not here, only the headers are read; an alias is fetched first. `gollama.compatibility.check` tells more.
         """
-        return estimate(models.resolve(model), record(LoadOptions, options, fields, "options"), sequences)
+        from gollama.compatibility import estimate_model
+
+        return estimate_model(model, record(LoadOptions, options, fields, "options"), sequences)
 
     def __enter__(self) -> LLM:
         return self

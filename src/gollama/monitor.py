@@ -165,6 +165,20 @@ def _nvml_handle(address: str) -> Any:
         return None
 
 
+def memory_bandwidth(device: Device) -> float | None:
+    """Bytes a second that a device reads of its memory at most, by its clock and the width of its bus; None: not told."""
+    handle = None if device.id is None else _nvml_handle(device.id)
+    if handle is None:
+        return None
+    import pynvml
+
+    try:
+        clock = pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_MEM) * 1e6
+        return float(2 * clock * pynvml.nvmlDeviceGetMemoryBusWidth(handle) / 8)  # two transfers a clock
+    except pynvml.NVMLError:
+        return None
+
+
 def _nvml(handle: Any) -> Reading:
     import pynvml
 

@@ -19,8 +19,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("__main__",), ("cli",), ("__init__", "lowlevel"), ("pool",), ("aio", "bench", "doctor"), ("llm",), ("conversation",),
     ("intake", "tool_loop", "states", "scoring"), ("adapters", "jobs"),
-    ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("monitor",),
-    ("models", "version", "backends"), ("machine",),
+    ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("compatibility",), ("monitor",),
+    ("models", "version", "backends"), ("gguf", "machine"),
     ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options", "_cache", "_locks"), ("errors",),
 )
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}

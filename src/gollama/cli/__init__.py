@@ -15,7 +15,7 @@ def main() -> None:
     """Entry point."""
     import typer
 
-    from gollama.cli import commands, hardware  # noqa: F401 (they add themselves)
+    from gollama.cli import commands, gguf, hardware  # noqa: F401 (they add themselves)
     from gollama.cli.application import app
 
     try:
@@ -38,5 +38,7 @@ def main() -> None:
 
 
 def _ended(message: str, code: int) -> SystemExit:
-    print(f"gollama: {' '.join(message.split())}", file=sys.stderr)
+    from gollama.cli.output import visible
+
+    print(f"gollama: {visible(' '.join(message.split()))}", file=sys.stderr)
     return SystemExit(code)

@@ -16,6 +16,8 @@ app = typer.Typer(
 )
 
 ModelArgument = Annotated[str, typer.Argument(help="A name (`gollama list` shows them) or the path of a GGUF file.")]
+AnyModel = Annotated[str, typer.Argument(metavar="MODEL", help="A name, the path of a GGUF file, or hf:OWNER/REPOSITORY:QUANTIZATION, of "
+                                                               "which only the header is read.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

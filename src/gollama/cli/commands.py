@@ -113,26 +113,6 @@ def list_models(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def show(model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Show a model's sizes and metadata."""
-    from gollama.model import Model
-
-    with Model(models.resolve(model), vocab_only=True) as loaded:
-        facts = {
-            "path": str(loaded.path), "description": loaded.description, "file_type": loaded.file_type,
-            "file_size": loaded.path.stat().st_size, "context": loaded.n_ctx_train, "embedding": loaded.n_embd,
-            "layers": loaded.n_layer, "heads": loaded.n_head, "kv_heads": loaded.n_head_kv, "sliding_window": loaded.n_swa,
-            "vocabulary": loaded.n_vocab, "vocabulary_type": loaded.vocabulary_type, "special_tokens": loaded.special_tokens,
-            "chat_template": loaded.chat_template() is not None,
-        }
-        metadata = loaded.metadata
-    if as_json:
-        output.print_json({**facts, "metadata": metadata})
-    else:
-        output.print_model(facts, metadata)
-
-
-@app.command()
 def version(as_json: JsonOption = False) -> None:
     """Print the versions of gollama and llama.cpp, and the CPU library in use."""
     from gollama.version import version_info

@@ -14,7 +14,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from gollama.cli import output
-from gollama.cli.application import JsonOption, ModelArgument, app, loading, read_given
+from gollama.cli.application import AnyModel, JsonOption, ModelArgument, app, loading, read_given
+from gollama.cli.estimates import print_compatibility
 from gollama.options import LoadOptions
 
 MIB = 2**20
@@ -69,7 +70,7 @@ def list_devices(as_json: JsonOption = False) -> None:
 
 @app.command()
 def estimate(
-    model: ModelArgument,
+    model: AnyModel,
     context_size: Annotated[Optional[int], loading("context_size", "--context", "--context-size", "-c")] = None,  # noqa: UP045
     sequences: Annotated[int, typer.Option(min=1, help="Generations at once, each with a context of its own.")] = 1,
     backend: Annotated[Optional[str], loading("backend")] = None,  # noqa: UP045
@@ -79,23 +80,21 @@ def estimate(
     cache_type_v: Annotated[Optional[str], loading("cache_type_v")] = None,  # noqa: UP045
     as_json: JsonOption = False,
 ) -> None:
-    """Say what loading a model would take of each device's memory, without loading it."""
-    from gollama.llm import LLM
+    """Say what a model would take of each device's memory and how fast it would be, without loading or downloading it.
+
+    Of hf:OWNER/REPOSITORY only the header is read; its quantizations are listed with what each would be on this machine.
+    """
+    from gollama.compatibility import check
 
     given = read_given(locals(), LoadOptions)
     if gpu_layers is not None and gpu_layers.isdigit():
         given["gpu_layers"] = int(gpu_layers)
-    found = LLM.estimate(model, sequences=sequences, **given)
+    found = check(model, sequences=sequences, **given)
     if as_json:
-        output.print_json({**dataclasses.asdict(found), "fits": found.problem is None})
-        return
-    table = _table("device", numbers=("weights", "context", "compute", "together", "free"))
-    for row in found.devices:
-        table.add_row(row.device, *map(_mib, (row.weights, row.context, row.compute, row.needed, row.memory_free)))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"{found.sequences} sequence{'s' * (found.sequences > 1)} with a context of {found.context_size} tokens: "
-                  + (f"does not fit, {found.problem}" if found.problem else "fits"), soft_wrap=True)
+        rest = dataclasses.asdict(found)
+        output.print_json({**rest.pop("estimate"), **rest, "fits": found.fits})
+    else:
+        print_compatibility(found)
 
 
 @app.command()

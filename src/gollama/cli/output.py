@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+# what JSON leaves as it is and a terminal may obey, or show as something else than it is
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def visible(text: str, also: str = "") -> str:
+    """Text of a file or a server with what a terminal may obey written out, such as \\x1b; characters of `also` stay."""
+    return "".join(character if character.isprintable() or character in also else character.encode("unicode_escape").decode()
+                   for character in text)
 
 
 def megabytes(size: int) -> str:
@@ -24,18 +34,4 @@ def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         table.add_row(row["name"], row["title"], row["quantization"], megabytes(row["size"]), row["license"],
                       "yes" if row["path"] else "no: gollama pull " + row["name"])
-    Console().print(table)
-
-
-def print_model(facts: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    table = Table("key", "value", box=None, pad_edge=False)
-    for key, value in facts.items():
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{name} {token}" for name, token in value.items())
-        table.add_row(key, Text(str(value)))
-    table.add_section()
-    for key, value in metadata.items():
-        shown = value if len(value) <= 200 else value[:200] + "…"
-        # text from a file may hold terminal control characters
-        table.add_row(Text(key), Text("".join(c if c.isprintable() else " " for c in shown)))
     Console().print(table)

@@ -38,11 +38,15 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Offer:
-    """What a source offers for a name: the files of one model, in loading order; `revision` is the commit, for a Hub's."""
+    """What a source offers for a name: the files of one model, in loading order; `revision` is the commit, for a Hub's.
+
+    `models` are all the models of a Hub's repository by name, with the bytes of each, this one among them.
+    """
 
     source: Source
     files: tuple[RemoteFile, ...]
     revision: str | None = None
+    models: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def size(self) -> int | None:

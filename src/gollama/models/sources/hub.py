@@ -45,8 +45,8 @@ def offer(source: HubSource, memory: int | None, downloader: ModelDownloader) ->
         return RemoteFile(name, f"{endpoint}/{source.repository}/resolve/{info.sha}/{quote(name)}", size=siblings[name].size,
                           sha256=lfs.sha256 if lfs else None, headers=headers)
 
-    chosen = _chosen(source, {name: sibling.size for name, sibling in siblings.items()}, memory)
-    return Offer(source, tuple(map(remote, chosen)), info.sha)
+    sizes = {name: sibling.size for name, sibling in siblings.items()}
+    return Offer(source, tuple(map(remote, _chosen(source, sizes, memory))), info.sha, _totals(sizes))
 
 
 def _chosen(source: HubSource, sizes: dict[str, int | None], memory: int | None) -> list[str]:
@@ -65,12 +65,13 @@ def _chosen(source: HubSource, sizes: dict[str, int | None], memory: int | None)
         return there[wanted[0]]
     if not there:
         raise ModelNotFoundError(f"{source.repository} has no GGUF file: look for a repository whose name ends in -GGUF")
+    return there[choosing.choose(_totals(sizes), memory)]
 
-    def total(files: list[str]) -> int | None:
-        known = [sizes[file] for file in files]
-        return None if None in known else sum(size or 0 for size in known)
 
-    return there[choosing.choose({name: total(files) for name, files in there.items()}, memory)]
+def _totals(sizes: dict[str, int | None]) -> dict[str, int | None]:
+    """The bytes of each model of a repository, of all its parts."""
+    found = {name: [sizes[file] for file in files] for name, files in choosing.models(sizes).items()}
+    return {name: None if None in known else sum(size or 0 for size in known) for name, known in found.items()}
 
 
 def _listed(there: dict[str, list[str]]) -> str:
