@@ -38,8 +38,10 @@ from gollama.errors import (
     NativeError,
     OptionError,
     OutOfMemoryError,
+    RegistryError,
     SchemaError,
     StateError,
+    StoreError,
     TextError,
     UnknownOptionError,
 )
@@ -105,12 +107,15 @@ __all__ = [
     "ModelNameError",
     "ModelNotFoundError",
     "ModelPool",
+    "ModelRegistry",
     "ModelStatus",
+    "ModelStore",
     "NativeError",
     "OptionError",
     "OutOfMemoryError",
     "Perplexity",
     "PoolEvent",
+    "RegistryError",
     "RerankResult",
     "Sampler",
     "SamplingParams",
@@ -118,6 +123,7 @@ __all__ = [
     "SchemaError",
     "Score",
     "StateError",
+    "StoreError",
     "Stream",
     "SystemMessage",
     "TextError",
@@ -145,6 +151,7 @@ if TYPE_CHECKING:
     from gollama import gguf
     from gollama.aio import AsyncLLM, AsyncStream
     from gollama.chat.schemas import Schema
+    from gollama.models import ModelRegistry, ModelStore
     from gollama.monitor import DeviceMonitor, DeviceSample
     from gollama.pool import AsyncModelPool, ModelPool, ModelStatus, PoolEvent
 
@@ -159,6 +166,10 @@ def __getattr__(name: str) -> Any:
         from gollama import monitor
 
         return getattr(monitor, name)
+    if name in ("ModelRegistry", "ModelStore"):
+        from gollama import models
+
+        return getattr(models, name)
     if name in ("AsyncModelPool", "ModelPool", "ModelStatus", "PoolEvent"):
         from gollama import pool
 

@@ -1,4 +1,4 @@
-"""Where gollama keeps what it can get again."""
+"""Where gollama keeps what it can get again, and what the user told it."""
 
 from __future__ import annotations
 
@@ -11,3 +11,10 @@ def cache_directory() -> Path:
     import platformdirs
 
     return Path(os.environ.get("GOLLAMA_HOME") or platformdirs.user_cache_dir("gollama", appauthor=False))
+
+
+def config_directory() -> Path:
+    """GOLLAMA_CONFIG, or the user's directory for settings."""
+    import platformdirs
+
+    return Path(os.environ.get("GOLLAMA_CONFIG") or platformdirs.user_config_dir("gollama", appauthor=False))

@@ -47,6 +47,14 @@ class DownloadError(GollamaError, OSError):
     """A model could not be fetched, or what came is not what was pinned."""
 
 
+class RegistryError(GollamaError, ValueError):
+    """A registry of models or a lock file that cannot be used, or that does not have what was asked for."""
+
+
+class StoreError(GollamaError, OSError):
+    """The folder of models cannot be read or written, or holds something that is not to be touched."""
+
+
 class OptionError(GollamaError, ValueError):
     """An option has a value it cannot have."""
 

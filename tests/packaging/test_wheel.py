@@ -41,7 +41,7 @@ def test_it_is_for_every_python_from_3_10_and_at_most_20_megabytes() -> None:
     assert WHEEL.stat().st_size <= 20_000_000
     names = zipfile.ZipFile(WHEEL).namelist()
     assert not [name for name in names if name.endswith((".cpp", ".c", ".node")) or "tests/" in name]
-    assert "gollama/models/catalog.json" in names and "gollama/_build.json" in names
+    assert "gollama/models/registry.json" in names and "gollama/_build.json" in names
 
 
 def test_its_tag_promises_what_auditwheel_says_and_no_more() -> None:

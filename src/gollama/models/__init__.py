@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gollama.errors import ModelNotFoundError
-from gollama.models.catalog import KnownModel, known_models
-from gollama.models.files import LocalModel, Manifest, Offer, Progress, RemoteFile
-from gollama.models.names import Alias, FileSource, HubSource, Source, UrlSource, WheelPart, WheelSource, parse
+if TYPE_CHECKING:
+    from gollama.models.entries import ModelEntry, Variant
+    from gollama.models.files import LocalModel, Manifest, Offer, Progress, RemoteFile
+    from gollama.models.listing import StoredModel
+    from gollama.models.lockfile import LockedModel
+    from gollama.models.names import Alias, FileSource, HubSource, Source, UrlSource, WheelPart, WheelSource, parse
+    from gollama.models.registry import ModelRegistry
+    from gollama.models.store import ModelStore
 
-__all__ = ["Alias", "FileSource", "HubSource", "KnownModel", "LocalModel", "Manifest", "Offer", "Progress", "RemoteFile", "Source",
-           "UrlSource", "WheelPart", "WheelSource", "fetch", "known_models", "parse", "resolve"]
+__all__ = [
+    "Alias", "FileSource", "HubSource", "LocalModel", "LockedModel", "Manifest", "ModelEntry", "ModelRegistry", "ModelStore", "Offer",
+    "Progress", "RemoteFile", "Source", "StoredModel", "UrlSource", "Variant", "WheelPart", "WheelSource", "fetch", "parse", "resolve",
+]
+
+_HOMES = {
+    "entries": ("ModelEntry", "Variant"),
+    "files": ("LocalModel", "Manifest", "Offer", "Progress", "RemoteFile"),
+    "lockfile": ("LockedModel",),
+    "names": ("Alias", "FileSource", "HubSource", "Source", "UrlSource", "WheelPart", "WheelSource", "parse"),
+    "registry": ("ModelRegistry",),
+    "listing": ("StoredModel",),
+    "store": ("ModelStore",),
+}
 
 
 def resolve(model: str | os.PathLike[str], on_progress: Progress | None = None) -> Path:
     """The file of a path or a name; a name's is fetched if need be, and then it is `fetch` that says what may go wrong.
 
-    A path is taken as it is, whether there is such a file or not. ModelNotFoundError names the models there are, ModelNameError is for
-    what cannot be a name.
+    A path is taken as it is, whether there is such a file or not. What a name means, and in which order, ModelRegistry says.
+    ModelNotFoundError names the models there are, ModelNameError is for what cannot be a name.
     """
     if not isinstance(model, str):
         return Path(model)
-    name = parse(model)
-    if isinstance(name, FileSource):
-        return Path(name.path)
-    if isinstance(name, Alias) and str(name) not in known_models() and os.path.exists(model):
-        return Path(model)
-    return fetch(model, on_progress)
+    from gollama.models.registry import ModelRegistry
+
+    return ModelRegistry().resolve(model, on_progress=on_progress)
 
 
 def fetch(name: str, on_progress: Progress | None = None) -> Path:
@@ -37,15 +52,14 @@ def fetch(name: str, on_progress: Progress | None = None) -> Path:
     to do. `on_progress` gets (bytes done, bytes in all); CancelledError if it returns False. Without it a bar is shown where stderr is a
     terminal.
     """
-    from gollama.models import sources
+    from gollama.models.registry import ModelRegistry
 
-    known = parse(name)
-    if not isinstance(known, Alias):
-        return sources.fetch(known, on_progress=on_progress).path
-    try:
-        model = known_models()[str(known)]
-    except KeyError:
-        raise ModelNotFoundError(f"there is no model named {name!r} and no file of that name; "
-                                 f"the names are: {', '.join(known_models())}") from None
-    return sources.fetch(model.source, into=model.path, sha256=model.sha256, size=model.size, title=name,
-                         on_progress=on_progress).path
+    return ModelRegistry().fetch(name, on_progress=on_progress).path
+
+
+def __getattr__(name: str) -> Any:
+    """What reads names and registries takes longer to import than a path needs."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"gollama.models.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,11 +6,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from gollama.errors import InvalidModelError
+from gollama.errors import InvalidModelError, ModelNotFoundError
 from gollama.gguf import GGUFFile, Limits, RangeBytes, read
 from gollama.models import sources
 from gollama.models.files import Offer, RemoteFile
-from gollama.models.names import HubSource, UrlSource, parse
+from gollama.models.lookup import OTHERS, Lookup
+from gollama.models.names import FileSource, HubSource, UrlSource, parse
 
 LIMITS = Limits(header_bytes=64 * 2**20)  # a stranger's server is believed less than a file here
 AT_ONCE = 4  # parts of a split model whose headers are read at the same time
@@ -27,12 +28,16 @@ class RemoteModel:
 
 def remote_source(model: str | os.PathLike[str]) -> HubSource | UrlSource | None:
     """Where a name's files are, if they are not here and ranges of them can be had; else None. No network."""
-    if not isinstance(model, str):
+    if not isinstance(model, str) or model.startswith(OTHERS) or isinstance(parse(model), FileSource):
         return None
-    source = parse(model)
-    if isinstance(source, (HubSource, UrlSource)) and sources.find(source) is None:
-        return source
-    return None
+    registry = Lookup()
+    try:
+        found = registry.target(model).sources
+    except ModelNotFoundError:
+        return None  # a file of that name, or an error that loading tells
+    if any(sources.find(source) is not None for source in found):
+        return None
+    return next((source for source in found if isinstance(source, (HubSource, UrlSource))), None)
 
 
 def read_headers(source: HubSource | UrlSource, *, skip_numbers: bool = False) -> RemoteModel:

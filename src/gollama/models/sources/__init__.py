@@ -7,6 +7,7 @@ and downloads what is missing; it is what everything above calls.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def place(source: WheelSource | UrlSource) -> Path:
     if isinstance(source, UrlSource):
         return cache_directory() / "models" / f"url-{(source.sha256 or key)[:16]}" / source.file
     first = source.parts[0]
-    name = first.member.rpartition("/")[2]
+    name = re.sub(r"\.part\d+$", "", first.member.rpartition("/")[2])
     return cache_directory() / "models" / f"pypi-{first.package.lower()}-{first.version}-{key}" / name
 
 
