@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,8 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "code"), blocks("python"), ids=lambda value: value if len(value) < 40 else "")
 def test_a_python_example_runs(name: str, code: str, tmp_path: Path) -> None:
-    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=200, cwd=tmp_path)
+    own = {**os.environ, "GOLLAMA_CONFIG": str(tmp_path / "config")}
+    result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=200, cwd=tmp_path, env=own)
     assert (result.returncode, result.stderr) == (0, "")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+import os
+from typing import Annotated, Any, Optional
 
 import typer
 
 from gollama._options import help_text
+from gollama.cli import completion
 from gollama.options import LoadOptions
 
 app = typer.Typer(
@@ -15,10 +17,23 @@ app = typer.Typer(
     help="Run language models on this machine with llama.cpp.",
 )
 
-ModelArgument = Annotated[str, typer.Argument(help="A name (`gollama list` shows them) or the path of a GGUF file.")]
-AnyModel = Annotated[str, typer.Argument(metavar="MODEL", help="A name, the path of a GGUF file, or hf:OWNER/REPOSITORY:QUANTIZATION, of "
-                                                               "which only the header is read.")]
+ModelArgument = Annotated[str, typer.Argument(
+    autocompletion=completion.names,
+    help="A name (`gollama registry list` shows them), hf:OWNER/REPOSITORY:QUANTIZATION, or the path of a GGUF file.")]
+AnyModel = Annotated[str, typer.Argument(
+    metavar="MODEL", autocompletion=completion.names,
+    help="A name, the path of a GGUF file, or hf:OWNER/REPOSITORY:QUANTIZATION, of which only the header is read.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback()
+def common(
+    lock: Annotated[Optional[str], typer.Option(  # noqa: UP045
+        metavar="FILE", help="Take models exactly as this lock file says (`gollama lock` writes one); GOLLAMA_LOCK says the same.")] = None,
+) -> None:
+    """What every command has."""
+    if lock is not None:
+        os.environ["GOLLAMA_LOCK"] = lock
 
 
 def loading(name: str, *names: str) -> Any:

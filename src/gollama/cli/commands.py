@@ -9,7 +9,6 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from gollama import models
 from gollama._options import help_text
 from gollama.cli import output
 from gollama.cli.application import JsonOption, ModelArgument, app, loading, read_given
@@ -91,25 +90,6 @@ def _read_schema(file: str) -> Any:
         return json.loads(existing_file(file).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise SchemaError(f"{file} is not JSON: {error}") from None
-
-
-@app.command()
-def pull(names: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names; `gollama list` shows them.")]) -> None:
-    """Fetch models by name, verified, for use without a network later."""
-    for name in names:
-        print(models.fetch(name))
-
-
-@app.command(name="list")
-def list_models(as_json: JsonOption = False) -> None:
-    """List the models that gollama knows by name, and which are here."""
-    rows = [{"name": model.name, "title": model.title, "quantization": model.quantization, "size": model.size,
-             "license": model.license, "path": str(model.path) if model.is_cached else None}
-            for model in models.known_models().values()]
-    if as_json:
-        output.print_json(rows)
-    else:
-        output.print_models(rows)
 
 
 @app.command()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 # what JSON leaves as it is and a terminal may obey, or show as something else than it is
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
@@ -25,13 +26,20 @@ def visible(text: str, also: str = "") -> str:
                    for character in text)
 
 
-def megabytes(size: int) -> str:
-    return f"{size / 1e6:.0f} MB"
+def table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    found = Table(box=None, pad_edge=False)
+    for column in columns:
+        found.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    return found
 
 
-def print_models(rows: Sequence[Mapping[str, Any]]) -> None:
-    table = Table("name", "model", "quantization", "size", "licence", "here", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(row["name"], row["title"], row["quantization"], megabytes(row["size"]), row["license"],
-                      "yes" if row["path"] else "no: gollama pull " + row["name"])
-    Console().print(table)
+def add_row(rows: Table, *cells: str) -> None:
+    rows.add_row(*(Text(visible(cell)) for cell in cells))
+
+
+def print_table(rows: Table) -> None:
+    """On a terminal as wide as that is; in a pipe one line a row."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=400)
+    console.print(rows)
