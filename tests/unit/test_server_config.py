@@ -56,7 +56,8 @@ def test_a_wrong_value_is_named(environment: dict[str, str], said: str) -> None:
 def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "gollama.toml"
     for text, error in (("port = ", OptionError), ("prot = 1", UnknownOptionError), ("[loading]\nthread = 1", UnknownOptionError),
-                        ("loading = 3", OptionError), ("models = 'a'", OptionError)):
+                        ("loading = 3", OptionError), ("models = 'a'", OptionError),
+                        ("[options.b]\nthreads = 1", OptionError), ("models = ['b']\n[options.b]\nthread = 1", UnknownOptionError)):
         file.write_text(text)
         with pytest.raises(error):
             read_config({}, file=str(file), environment={})
@@ -93,3 +94,8 @@ def test_no_command_but_serve_needs_the_extra() -> None:
             "assert not {'fastapi', 'uvicorn', 'prometheus_client', 'orjson'} & set(sys.modules), sorted(sys.modules)")
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_model_may_be_loaded_otherwise() -> None:
+    config = ServerConfig(models=["a", "b=c"], loading={"threads": 1, "context_size": 64}, options={"b": {"context_size": 128}})
+    assert [config.load_options(name).context_size for name in config.served] == [64, 128] and config.load_options("b").threads == 1

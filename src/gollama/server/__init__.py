@@ -13,10 +13,10 @@ from gollama.server.config import ServerConfig, read_config
 
 if TYPE_CHECKING:
     from gollama.server.app import create_app
-    from gollama.server.pool import FixedPool, Pool
+    from gollama.server.pool import Pool
     from gollama.server.serving import Background
 
-__all__ = ["Background", "FixedPool", "Pool", "ServerConfig", "create_app", "read_config"]
+__all__ = ["Background", "Pool", "ServerConfig", "create_app", "read_config"]
 
 
 def __getattr__(name: str) -> Any:
@@ -29,8 +29,8 @@ def __getattr__(name: str) -> Any:
         from gollama.server.serving import Background
 
         return Background
-    if name in ("FixedPool", "Pool"):
-        from gollama.server import pool
+    if name == "Pool":
+        from gollama.server.pool import Pool
 
-        return getattr(pool, name)
+        return Pool
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,8 +29,9 @@ HTTP_NOT_FOUND = 404
 def create_app(pool: Pool, config: ServerConfig | None = None) -> FastAPI:
     """The server's application, for uvicorn or any other ASGI server. It closes the pool when it ends.
 
-    >>> from gollama.server import FixedPool, ServerConfig, create_app
-    >>> app = create_app(FixedPool({"smollm2": None}), ServerConfig())
+    >>> from gollama.pool import AsyncModelPool
+    >>> from gollama.server import create_app
+    >>> app = create_app(AsyncModelPool(["smollm2"]))
     """
     config = config or ServerConfig()
     forms = ErrorForms()

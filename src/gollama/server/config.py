@@ -25,7 +25,8 @@ TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """The server's settings. `loading` are the fields of LoadOptions that every model is loaded with.
+    """The server's settings. `loading` are the fields of LoadOptions that every model is loaded with; `options` has, by the names of
+    single models, what they have instead.
 
     >>> ServerConfig(models=["smollm2"]).port
     8080
@@ -36,6 +37,10 @@ class ServerConfig:
     port: int = option(8080, "port to listen at; 0: one that is free", int, least=0, most=65535)
     uds: str | None = option(None, "a Unix socket to listen at, in place of host and port", str, optional=True)
     any_model: bool = option(False, "a request for a model that is not served is answered by the first one", bool)
+    memory: int | None = option(None, "MiB that all models may take together; None: 80 % of what is free", int, least=1, optional=True)
+    model_ttl: float | None = option(None, "seconds after which a model that nobody uses is unloaded; None: when others need its memory",
+                                     float, least=0, optional=True)
+    load_timeout: float = option(300.0, "seconds that a request waits for its model to be loaded", float, least=0.001)
     preload: bool = option(True, "load the models before the first request", bool)
     # limits
     max_body: int = option(16, "MiB of a request's body", int, least=1, most=4096)
@@ -60,6 +65,7 @@ class ServerConfig:
     log_level: str = option("info", "least severity that is logged", str, choices=("debug", "info", "warning", "error"))
     otlp_endpoint: str | None = option(None, "where OpenTelemetry traces are sent, http://HOST:4318; None: nowhere", str, optional=True)
     loading: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check(self)
@@ -69,11 +75,17 @@ class ServerConfig:
         if not isinstance(self.loading, Mapping):
             raise OptionError(f"loading must hold the fields of LoadOptions, not be {self.loading!r}")
         object.__setattr__(self, "loading", dict(self.loading))
-        self.load_options()
+        if not isinstance(self.options, Mapping) or not all(isinstance(one, Mapping) for one in self.options.values()):
+            raise OptionError(f"options must hold, by the names of models, fields of LoadOptions, not be {self.options!r}")
+        for name in self.options:
+            if name not in self.served:
+                raise OptionError(f"options names the model {name!r}, which is not served; there are: {', '.join(self.served)}")
+        for name in ("", *self.served):
+            self.load_options(name)
 
-    def load_options(self) -> LoadOptions:
-        """OptionError or UnknownOptionError for what LoadOptions does not take."""
-        return record(LoadOptions, None, self.loading, "loading")
+    def load_options(self, name: str = "") -> LoadOptions:
+        """How a model is loaded. OptionError or UnknownOptionError for what LoadOptions does not take."""
+        return record(LoadOptions, None, {**self.loading, **self.options.get(name, {})}, "loading")
 
     @property
     def served(self) -> dict[str, str]:

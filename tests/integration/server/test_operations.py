@@ -71,7 +71,7 @@ def test_the_model_is_listed_and_described(http: httpx2.Client) -> None:
 
 
 def test_a_model_comes_and_goes() -> None:
-    with running("one=smollm2", loading={"context_size": 256, "threads": 1, "max_sequences": 2}, preload=False) as server:
+    with running("one=smollm2", loading={"context_size": 256, "threads": 1, "max_sequences": 2}, preload=False, load_timeout=30) as server:
         http = httpx2.Client(base_url=server.url, timeout=60)
         assert http.get("/v1/models/one").json()["state"] == "unloaded"
         assert http.post("/models/load", json={"model": "one"}).json()["state"] == "loaded"
@@ -79,7 +79,11 @@ def test_a_model_comes_and_goes() -> None:
         assert http.post(CHAT, json={"messages": ASK, "max_tokens": 1}).json()["model"] == "one"  # on demand
         with http.stream("POST", CHAT, json={"messages": ASK, "stream": True, "ignore_eos": True}) as stream:
             next(stream.iter_lines())
-            assert http.post("/models/unload", json={"model": "one"}).status_code == 503
+            unloading = threading.Thread(target=http.post, args=["/models/unload"], kwargs={"json": {"model": "one"}})
+            unloading.start()
+            assert http.get("/v1/models/one").json()["state"] == "loaded"  # as long as somebody uses it
+        unloading.join()
+        assert http.get("/v1/models/one").json()["state"] == "unloaded"
         assert http.post("/models/load", json={"model": "two"}).status_code == 404
         http.close()
 

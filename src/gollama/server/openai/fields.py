@@ -23,7 +23,8 @@ RENAMED = {"typ_p": "typical_p", "dynatemp_range": "dynamic_temperature_range", 
            "n_keep": "keep", "n": "n"}
 SAME = ("temperature", "top_p", "top_k", "min_p", "typical_p", "top_n_sigma", "presence_penalty", "frequency_penalty", "repeat_penalty",
         "repeat_last_n", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers",
-        "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta", "ignore_eos", "grammar", "cache_prompt", "overflow")
+        "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta", "ignore_eos", "grammar", "cache_prompt",
+        "overflow", "adapters", "control_vectors")
 
 Bias = dict[str, float] | list[tuple[int | str, float | bool]]
 
@@ -75,7 +76,10 @@ class Generating(Body):
     n_keep: int | None = None
     t_max_predict_ms: float | None = None
     timings_per_token: bool | None = None
+    # gollama's
     overflow: Literal["error", "truncate", "shift"] | None = None
+    adapters: dict[str, float] | None = None
+    control_vectors: dict[str, float] | None = None
     # without a meaning for a server of one's own; taken, since clients send them
     user: str | None = None
     metadata: dict[str, Any] | None = None
