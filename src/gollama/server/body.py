@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
 from gollama.server.errors import ApiError
-from gollama.server.observe import CLIENT_GONE
+from gollama.server.record import CLIENT_GONE
 
 MOST_SHOWN = 200  # characters of what was wrong
 

@@ -1,4 +1,4 @@
-"""Each request as it is told of: its record, the access log, its metrics and its trace."""
+"""Each request as it is told of: the access log, its metrics and its trace."""
 
 from __future__ import annotations
 
@@ -7,65 +7,16 @@ import logging
 import re
 import secrets
 import time
-from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gollama.results import Timings, Usage
 from gollama.server.metrics import Metrics
+from gollama.server.record import CLIENT_GONE, RECORD, RequestRecord
 from gollama.server.tracing import Tracer
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-RECORD = "gollama.record"
-CLIENT_GONE = 499  # nginx's word for it, in the log only
 
 access = logging.getLogger("gollama.access")
-
-
-@dataclass(slots=True)
-class RequestRecord:
-    """What is known of a request so far. Handlers add to it; no text of a prompt or an answer belongs here."""
-
-    id: str
-    method: str
-    path: str
-    client: str
-    started: float  # time.perf_counter()
-    status: int = 0
-    route: str = "other"
-    model: str | None = None
-    key: str | None = None  # the id of the API key that was used
-    stream: bool = False
-    usages: list[Usage] = field(default_factory=list)
-    timings: list[Timings] = field(default_factory=list)
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # to be added to the response
-
-    def note(self, usage: Usage | None, timings: Timings | None) -> None:
-        """An answer has ended."""
-        if usage is not None:
-            self.usages.append(usage)
-        if timings is not None:
-            self.timings.append(timings)
-
-    def as_dict(self, seconds: float) -> dict[str, Any]:
-        known: dict[str, Any] = {
-            "id": self.id, "client": self.client, "method": self.method, "path": self.path, "status": self.status,
-            "seconds": round(seconds, 6), "model": self.model, "key": self.key, "stream": self.stream or None}
-        if self.usages:
-            known |= {"prompt_tokens": sum(one.prompt_tokens for one in self.usages),
-                      "completion_tokens": sum(one.completion_tokens for one in self.usages),
-                      "cached_tokens": sum(one.cached_tokens for one in self.usages)}
-        if self.timings:
-            known |= {"queue_seconds": round(max(one.queue_seconds for one in self.timings), 6),
-                      "time_to_first_token": round(max(one.time_to_first_token for one in self.timings), 6)}
-        return {name: value for name, value in known.items() if value is not None}
-
-
-def record_of(scope: Scope) -> RequestRecord:
-    """The record of the request that is being answered."""
-    found: RequestRecord = scope[RECORD]
-    return found
 
 
 class Observe:

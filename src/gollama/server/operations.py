@@ -11,8 +11,8 @@ from gollama.backends import DeviceMemory
 from gollama.server.body import Body, read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
-from gollama.server.observe import record_of
 from gollama.server.openai.models import model_object
+from gollama.server.record import record_of
 from gollama.server.replies import json_response
 from gollama.server.service import Service, service_of
 

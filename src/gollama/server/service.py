@@ -17,8 +17,8 @@ from gollama.llm import LLM
 from gollama.server.config import ServerConfig
 from gollama.server.errors import ApiError, ErrorForms, unavailable
 from gollama.server.metrics import Metrics
-from gollama.server.observe import RequestRecord, record_of
 from gollama.server.pool import Pool, ServedModel
+from gollama.server.record import RequestRecord, record_of
 from gollama.server.tracing import Tracer
 from gollama.version import version_info
 

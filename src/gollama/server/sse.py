@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gollama.server.errors import ApiError, as_api_error
-from gollama.server.observe import CLIENT_GONE, record_of
+from gollama.server.record import CLIENT_GONE, record_of
 from gollama.server.waiting import gone
 
 PING_SECONDS = 15.0  # so that nothing between server and client takes a long prompt for a dead connection

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gollama.errors import OptionError
-
-if TYPE_CHECKING:
-    from gollama.server.observe import RequestRecord
+from gollama.server.record import RequestRecord
 
 HTTP_ERROR = 500
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from gollama.server.errors import ApiError
-from gollama.server.observe import CLIENT_GONE
+from gollama.server.record import CLIENT_GONE
 
 Result = TypeVar("Result")
 

@@ -17,7 +17,6 @@ from gollama.results import ChatChunk, ChatCompletion, Timings, Usage
 from gollama.server.body import read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
-from gollama.server.observe import RequestRecord
 from gollama.server.openai.fields import MOST_LOGPROBS, Generating, sampling_params, time_limit
 from gollama.server.openai.messages import MOST_MESSAGES, check_count, cleaned
 from gollama.server.openai.parts import (
@@ -31,6 +30,7 @@ from gollama.server.openai.parts import (
     usage_object,
 )
 from gollama.server.openai.schemas import answer_schema
+from gollama.server.record import RequestRecord
 from gollama.server.replies import dumps, json_response
 from gollama.server.service import Service, fingerprint, record, service_of
 from gollama.server.sse import Events, EventStream

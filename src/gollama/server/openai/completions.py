@@ -19,7 +19,6 @@ from gollama.results import Chunk, Completion, Usage
 from gollama.server.body import read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
-from gollama.server.observe import RequestRecord
 from gollama.server.openai.embeddings import Input, inputs_of
 from gollama.server.openai.fields import MOST_LOGPROBS, Generating, sampling_params, time_limit
 from gollama.server.openai.parts import (
@@ -32,6 +31,7 @@ from gollama.server.openai.parts import (
     timings_object,
     usage_object,
 )
+from gollama.server.record import RequestRecord
 from gollama.server.replies import dumps, json_response
 from gollama.server.service import Service, fingerprint, record, service_of
 from gollama.server.sse import Events, EventStream

@@ -8,8 +8,8 @@ from typing import Any
 from gollama.async_jobs import AsyncStream
 from gollama.results import ChatChunk, ChatCompletion, ToolCallDelta
 from gollama.server.errors import ApiError
-from gollama.server.observe import RequestRecord
 from gollama.server.openai.response_items import Item, call_item, message_item, reasoning_item, text_part
+from gollama.server.record import RequestRecord
 from gollama.server.replies import dumps
 from gollama.server.sse import Events, named_event
 

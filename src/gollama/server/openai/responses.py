@@ -16,7 +16,6 @@ from gollama.results import ChatChunk, ChatCompletion
 from gollama.server.body import read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
-from gollama.server.observe import RequestRecord
 from gollama.server.openai.chat import chosen_tools
 from gollama.server.openai.fields import MOST_LOGPROBS, Generating, sampling_params, time_limit
 from gollama.server.openai.messages import check_count, cleaned
@@ -25,6 +24,7 @@ from gollama.server.openai.response_events import ResponseEvents
 from gollama.server.openai.response_items import Item, choice_of, format_of, messages_of, output_of, tools_of, usage_of
 from gollama.server.openai.response_store import ResponseStore
 from gollama.server.openai.schemas import answer_schema
+from gollama.server.record import RequestRecord
 from gollama.server.replies import json_response
 from gollama.server.service import Service, record, service_of
 from gollama.server.sse import EventStream
