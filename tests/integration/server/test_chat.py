@@ -133,7 +133,8 @@ def test_llama_server_s_fields_are_taken(http: httpx2.Client) -> None:
 def test_a_client_that_leaves_frees_the_sequence(server: Running, http: httpx2.Client, llm: AsyncLLM) -> None:
     body = {"messages": ASK, "stream": True, "ignore_eos": True, "max_tokens": 900}
     with http.stream("POST", "/v1/chat/completions", json=body) as stream:
-        next(stream.iter_lines())
+        lines = stream.iter_lines()  # which is kept: forgotten, it would close the stream
+        next(lines)
         wait_until(lambda: llm.stats().running == 1)
     wait_until(lambda: llm.stats().running == 0)
 

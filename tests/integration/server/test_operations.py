@@ -78,7 +78,8 @@ def test_a_model_comes_and_goes() -> None:
         assert http.post("/models/unload", json={"model": "one"}).json()["state"] == "unloaded"
         assert http.post(CHAT, json={"messages": ASK, "max_tokens": 1}).json()["model"] == "one"  # on demand
         with http.stream("POST", CHAT, json={"messages": ASK, "stream": True, "ignore_eos": True}) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()  # which is kept: forgotten, it would close the stream
+            next(lines)
             unloading = threading.Thread(target=http.post, args=["/models/unload"], kwargs={"json": {"model": "one"}})
             unloading.start()
             assert http.get("/v1/models/one").json()["state"] == "loaded"  # as long as somebody uses it
@@ -196,7 +197,8 @@ def test_a_second_signal_ends_it_at_once() -> None:
     with started("--drain-timeout", "300") as (process, url):
         with httpx2.stream("POST", url + CHAT, json={"messages": ASK, "stream": True, "overflow": "shift", "max_tokens": 10**6,
                                                      "ignore_eos": True}, timeout=60) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()  # which is kept: forgotten, it would close the stream
+            next(lines)
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)
             assert process.wait(20) is not None
