@@ -149,7 +149,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from gollama import gguf
-    from gollama.aio import AsyncLLM, AsyncStream
+    from gollama.aio import AsyncLLM
+    from gollama.async_jobs import AsyncStream
     from gollama.chat.schemas import Schema
     from gollama.models import ModelRegistry, ModelStore
     from gollama.monitor import DeviceMonitor, DeviceSample

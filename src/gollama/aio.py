@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from gollama._options import record
+from gollama.async_jobs import AsyncInbox, AsyncStream
 from gollama.backends import Device, DeviceMemory, Estimate
 from gollama.chat import ChatPrompt, Message, split_options
 from gollama.chat.answers import answered
@@ -17,7 +18,7 @@ from gollama.chat.options import streamed
 from gollama.conversation import AsyncConversation, began
 from gollama.engine import EngineStats
 from gollama.generation import Generation
-from gollama.jobs import RETRY_SECONDS, BaseStream, ChunkType, Jobs
+from gollama.jobs import RETRY_SECONDS, Jobs
 from gollama.llm import LLM, NONE, Prompt
 from gollama.options import LoadOptions, SamplingParams
 from gollama.results import ChatChunk, ChatCompletion, Chunk, Completion, Perplexity, RerankResult, Score
@@ -25,51 +26,6 @@ from gollama.tool_loop import MOST_ROUNDS, Approve, ToolRun, drive_async, steps
 
 if TYPE_CHECKING:
     import numpy
-
-
-class AsyncInbox:
-    """What the engine delivers, for a task of the running event loop."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[Any] = asyncio.Queue()
-
-    def put(self, item: Any) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
-
-    async def get(self) -> Any:
-        return await self._queue.get()
-
-
-class AsyncStream(BaseStream[ChunkType], AsyncIterator[ChunkType]):
-    __doc__ = BaseStream.__doc__
-
-    def __init__(self, withdraw: Callable[..., None], generation: Generation, inbox: AsyncInbox) -> None:
-        super().__init__(withdraw, generation)
-        self._inbox = inbox
-
-    async def __anext__(self) -> ChunkType:
-        while not self._done:
-            try:
-                item = await self._inbox.get()
-            except BaseException:  # the task was cancelled
-                self._end()
-                raise
-            chunk = self._taken(item)
-            if chunk is not None:
-                return chunk
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        """End the generation, if it has not ended. May be called again."""
-        self._end()
-
-    async def __aenter__(self) -> AsyncStream[ChunkType]:
-        return self
-
-    async def __aexit__(self, *details: object) -> None:
-        self._end()
 
 
 def _close_loaded(loading: asyncio.Future[LLM]) -> None:
@@ -176,7 +132,7 @@ class AsyncLLM:
                        priority: int = 0, timeout: float | None = None, **sampling: Any) -> Completion | list[Completion]:
         """As LLM.generate."""
         settings = record(SamplingParams, params, sampling, "params")
-        prompts, single = self.sync.intake.prompts(prompt)
+        prompts, single = await asyncio.to_thread(self.sync.intake.prompts, prompt)
         completions = await self._complete(prompts, settings, priority=priority, timeout=timeout)
         return completions[0] if single else completions
 
@@ -185,6 +141,17 @@ class AsyncLLM:
         """As LLM.stream: `async for chunk in llm.stream(…)`."""
         settings = record(SamplingParams, params, sampling, "params")
         return self._stream(self.sync.intake.prompt(prompt), settings, priority=priority, timeout=timeout)
+
+    async def open_stream(self, prompt: Prompt, *, params: SamplingParams | None = None, priority: int = 0,
+                          timeout: float | None = None, **sampling: Any) -> AsyncStream[Chunk]:
+        """As `stream`, without blocking the event loop while a long prompt is tokenized. What is wrong with it raises here."""
+        settings = record(SamplingParams, params, sampling, "params")
+        inbox = AsyncInbox()
+
+        def opened() -> AsyncStream[Chunk]:
+            return self._stream(self.sync.intake.prompt(prompt), settings, inbox=inbox, priority=priority, timeout=timeout)
+
+        return await asyncio.to_thread(opened)
 
     async def infill(self, prefix: str, suffix: str, *, params: SamplingParams | None = None, priority: int = 0,
                      timeout: float | None = None, **sampling: Any) -> Completion:
@@ -198,7 +165,7 @@ class AsyncLLM:
                    timeout: float | None = None, **options: Any) -> ChatCompletion:
         """As LLM.chat."""
         chat, settings = split_options(options, params)
-        prompt = self.sync.intake.chat_prompt(messages, chat, settings)
+        prompt = await asyncio.to_thread(self.sync.intake.chat_prompt, messages, chat, settings)
         if not chat.choices:
             return answered(prompt, (await self._complete([prompt.tokens], settings, priority=priority, timeout=timeout, chat=prompt))[0])
         first, *others = candidates(self.sync.model, prompt, self.context_size)
@@ -212,6 +179,18 @@ class AsyncLLM:
         chat, settings = split_options(options, params)
         prompt = self.sync.intake.chat_prompt(messages, streamed(chat), settings)
         return self._stream(prompt.tokens, settings, priority=priority, timeout=timeout, chat=prompt)
+
+    async def open_stream_chat(self, messages: Sequence[Message], *, params: SamplingParams | None = None, priority: int = 0,
+                               timeout: float | None = None, **options: Any) -> AsyncStream[ChatChunk]:
+        """As `stream_chat`, without blocking the event loop while the chat is rendered. What is wrong raises here."""
+        inbox = AsyncInbox()
+
+        def opened() -> AsyncStream[ChatChunk]:
+            chat, settings = split_options(options, params)
+            prompt = self.sync.intake.chat_prompt(messages, streamed(chat), settings)
+            return self._stream(prompt.tokens, settings, inbox=inbox, priority=priority, timeout=timeout, chat=prompt)
+
+        return await asyncio.to_thread(opened)
 
     def render_chat(self, messages: Sequence[Message], **options: Any) -> ChatPrompt:
         """As LLM.render_chat."""
@@ -312,8 +291,9 @@ class AsyncLLM:
                     await asyncio.sleep(RETRY_SECONDS)
         return jobs.results()
 
-    def _stream(self, tokens: list[int], params: SamplingParams, *, chat: ChatPrompt | None = None, **request: Any) -> AsyncStream[Any]:
-        inbox = AsyncInbox()
+    def _stream(self, tokens: list[int], params: SamplingParams, *, chat: ChatPrompt | None = None, inbox: AsyncInbox | None = None,
+                **request: Any) -> AsyncStream[Any]:
+        inbox = inbox or AsyncInbox()
         generation = Generation(params, inbox.put, whole=False, chat=chat)
         self.sync.intake.submit(generation, tokens, **request)
         return AsyncStream(self.sync.intake.withdraw, generation, inbox)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
 from gollama import monitor
 from gollama._text import TextStream
@@ -90,6 +91,29 @@ class Generation:
         self._left -= 1
         if self._left == 0:
             self._deliver(None)
+
+
+def joined(items: Sequence[Any]) -> list[Any]:
+    """What was delivered, with the chunks of each choice made one, as if they had come so."""
+    if len(items) == 1:
+        return list(items)
+    choices: dict[int, list[Chunk]] = {}
+    others = []  # which come last
+    for item in items:
+        if isinstance(item, Chunk):
+            choices.setdefault(item.index, []).append(item)
+        else:
+            others.append(item)
+    return [*map(_join, choices.values()), *others]
+
+
+def _join(chunks: list[Chunk]) -> Chunk:
+    last = chunks[-1]
+    if len(chunks) == 1:
+        return last
+    logprobs = None if last.logprobs is None else [one for chunk in chunks for one in chunk.logprobs or ()]
+    return replace(last, text="".join([chunk.text for chunk in chunks]), tokens=[token for chunk in chunks for token in chunk.tokens],
+                   logprobs=logprobs)
 
 
 def _usage(counts: Counts) -> Usage:

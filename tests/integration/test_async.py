@@ -76,6 +76,39 @@ def test_a_stream_joined_is_the_answer(llm: AsyncLLM) -> None:
     run(main())
 
 
+def test_a_stream_read_in_larger_pieces_is_the_answer(llm: AsyncLLM) -> None:
+    async def main() -> None:
+        options: dict[str, Any] = {"max_tokens": 24, "seed": 3, "cache_prompt": False, "n": 2, "logprobs": 1, "ignore_eos": True}
+        whole = await llm.generate(PROMPTS[0], **options)
+        texts, tokens, pieces = ["", ""], [0, 0], 0
+        stream = await llm.open_stream(PROMPTS[0], **options)
+        while chunks := await stream.read():
+            pieces += 1
+            for chunk in chunks:
+                texts[chunk.index] += chunk.text
+                tokens[chunk.index] += len(chunk.logprobs or ())
+            await asyncio.sleep(0.05)  # so that several come together
+        assert texts == [choice.text for choice in whole.choices] and tokens == [24, 24] and pieces < 24
+        spoken = await llm.open_stream_chat([{"role": "user", "content": "Say: ok"}], max_tokens=5)
+        assert [chunk.completion for chunk in await spoken.read() + [one for _ in range(9) for one in await spoken.read()]][-1]
+        assert await spoken.read() == []
+
+    run(main())
+
+
+def test_what_fails_in_a_stream_is_raised_once_what_came_before_was_read(llm: AsyncLLM) -> None:
+    async def main() -> None:
+        failing = await llm.open_stream(PROMPTS[0], max_tokens=1)
+        while not failing._inbox._items:
+            await asyncio.sleep(0.01)
+        failing._inbox._items.insert(1, ClosedError("gone"))
+        assert (await failing.read())[0].text
+        with pytest.raises(ClosedError, match="gone"):
+            await failing.read()
+
+    run(main())
+
+
 def test_the_event_loop_goes_on_while_it_computes(llm: AsyncLLM) -> None:
     async def main() -> int:
         ticks = 0
@@ -275,4 +308,4 @@ def test_both_have_the_same_methods() -> None:
         return {name for name in dir(kind) if not name.startswith("_")}
 
     assert public(LLM) <= public(AsyncLLM)
-    assert public(AsyncLLM) - public(LLM) == {"load"}
+    assert public(AsyncLLM) - public(LLM) == {"load", "open_stream", "open_stream_chat"}

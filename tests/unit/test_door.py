@@ -17,8 +17,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # top to bottom; a module imports from its own layer or one below
 LAYERS = (
-    ("__main__",), ("cli",), ("__init__", "lowlevel"), ("pool",), ("aio", "bench", "doctor"), ("llm",), ("conversation",),
-    ("intake", "tool_loop", "states", "scoring"), ("adapters", "jobs"),
+    ("__main__",), ("cli",), ("server",), ("__init__", "lowlevel"), ("pool",), ("aio", "bench", "doctor"), ("llm",), ("conversation",),
+    ("intake", "tool_loop", "states", "scoring"), ("adapters", "jobs", "async_jobs"),
     ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("compatibility",), ("monitor",),
     ("models", "version", "backends"), ("gguf", "machine"),
     ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options", "_cache", "_locks"), ("errors",),

@@ -1,0 +1,116 @@
+"""What all routes share: the models, the settings, and what is counted."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import weakref
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from gollama.aio import AsyncLLM
+from gollama.errors import BusyError, GollamaError
+from gollama.llm import LLM
+from gollama.server.config import ServerConfig
+from gollama.server.errors import ApiError, ErrorForms, unavailable
+from gollama.server.metrics import Metrics
+from gollama.server.pool import Pool, ServedModel
+from gollama.server.record import RequestRecord, record_of
+from gollama.server.tracing import Tracer
+from gollama.version import version_info
+
+logger = logging.getLogger("gollama.server")
+
+
+@dataclass
+class Service:
+    """One for each app, at `app.state.service`. Event loop only."""
+
+    pool: Pool
+    config: ServerConfig
+    tracer: Tracer
+    forms: ErrorForms
+    ready: bool = False
+    failed: bool = False  # a model that was to be loaded first cannot be
+    draining: bool = False
+    on_failure: Callable[[], object] = lambda: None
+    rooms: dict[str, Any] = field(default_factory=dict)  # what the routers of single APIs keep
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.models)
+        self._seen: dict[str, weakref.ref[LLM]] = {}
+
+    # ---- models ----
+
+    def names(self) -> dict[str, str]:
+        """Each name that a request may give, and the pool's name of it. The first is for requests that give none."""
+        return self.config.served or {name: name for name in self.pool.status()}
+
+    def model_name(self, asked: str | None) -> str:
+        """The name of the model for a request; ApiError 404 for one that is not served."""
+        names = self.names()
+        if asked is not None and asked in names:
+            return asked
+        if not names:
+            raise ApiError(404, "this server has no model", param="model", code="model_not_found")
+        if not asked or self.config.any_model:
+            return next(iter(names))
+        raise ApiError(404, f"the model {asked[:200]!r} is not served here; there are: {', '.join(names)}", param="model",
+                       code="model_not_found")
+
+    def models(self) -> list[ServedModel]:
+        """All that is served."""
+        states = self.pool.status()
+        return [self._served(name, states[source].state if source in states else "unloaded") for name, source in self.names().items()]
+
+    def served(self, name: str) -> ServedModel:
+        """One of them; ApiError 404."""
+        for model in self.models():
+            if model.name == name:
+                return model
+        raise ApiError(404, f"the model {name[:200]!r} is not served here", param="model", code="model_not_found")
+
+    def _served(self, name: str, state: str) -> ServedModel:
+        seen = self._seen.get(name)
+        llm = None if seen is None or state != "loaded" else seen()
+        return ServedModel(name, state, None if llm is None or llm.closed else llm)
+
+    @contextlib.asynccontextmanager
+    async def model(self, request: Request, asked: str | None) -> AsyncIterator[tuple[str, AsyncLLM]]:
+        """The model for a request, which stays loaded in the block; its name goes into the request's record."""
+        name = self.model_name(asked)
+        record_of(request.scope).model = name
+        async with self.leased(name) as llm:
+            yield name, llm
+
+    @contextlib.asynccontextmanager
+    async def leased(self, name: str) -> AsyncIterator[AsyncLLM]:
+        """A model by its name in requests. ApiError 503 where it cannot be loaded."""
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                llm = await held.enter_async_context(self.pool.get(self.names()[name]))
+            except BusyError as error:
+                raise unavailable(str(error), "overloaded") from None
+            except (GollamaError, OSError) as error:
+                logger.error("the model %s cannot be loaded: %s", name, error)
+                raise unavailable(f"the model {name} cannot be loaded; the server's log says why", "model_unavailable") from None
+            self._seen[name] = weakref.ref(llm.sync)
+            yield llm
+
+
+def service_of(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+def record(request: Request) -> RequestRecord:
+    return record_of(request.scope)
+
+
+def fingerprint() -> str:
+    """What OpenAI calls system_fingerprint: equal where equal seeds give equal texts."""
+    info = version_info()
+    return f"b{info.llama_cpp.lstrip('v')}-gollama-{info.gollama}"

@@ -1,0 +1,70 @@
+"""/v1/embeddings by OpenAI's client, /v1/rerank, and llama-server's small routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import numpy
+import openai
+import pytest
+
+from gollama import AsyncLLM
+
+TEXTS = ["a cat", "two dogs in the rain"]
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64"])
+def test_vectors_are_the_engine_s(client: openai.OpenAI, llm: AsyncLLM, encoding: Any) -> None:
+    reply = client.embeddings.create(model="smollm2", input=TEXTS, encoding_format=encoding)
+    vectors: Any = [one.embedding for one in reply.data]
+    if encoding == "base64":
+        import base64
+
+        vectors = [numpy.frombuffer(base64.b64decode(one), "<f4") for one in vectors]
+    assert numpy.allclose(vectors, llm.sync.embed(TEXTS), atol=1e-6)
+    assert reply.usage.total_tokens == sum(len(llm.tokenize(text)) for text in TEXTS)
+
+
+def test_tokens_are_taken_too(client: openai.OpenAI, llm: AsyncLLM) -> None:
+    by_text = client.embeddings.create(model="smollm2", input=TEXTS[0]).data[0].embedding
+    for tokens in (llm.tokenize(TEXTS[0]), [llm.tokenize(TEXTS[0])]):
+        assert numpy.allclose(client.embeddings.create(model="smollm2", input=tokens).data[0].embedding, by_text, atol=1e-6)
+
+
+def test_fewer_dimensions_are_the_first_ones_at_length_one(client: openai.OpenAI) -> None:
+    whole = numpy.array(client.embeddings.create(model="smollm2", input="a cat").data[0].embedding)
+    short = numpy.array(client.embeddings.create(model="smollm2", input="a cat", dimensions=16).data[0].embedding)
+    assert numpy.allclose(short, whole[:16] / numpy.linalg.norm(whole[:16]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("fields", "param"), [
+    ({"input": []}, "input"), ({"input": ""}, "input"), ({"input": ["a", ""]}, "input"), ({"input": [10**8]}, "input"),
+    ({"dimensions": 10**6}, "dimensions"), ({"input": "word " * 2000}, "input"), ({"encoding_format": "hex"}, "encoding_format"),
+])
+def test_what_cannot_be(http: httpx2.Client, fields: dict[str, Any], param: str) -> None:
+    reply = http.post("/v1/embeddings", json={"input": "a", **fields})
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == param
+
+
+def test_tokens_and_text_and_back(http: httpx2.Client, llm: AsyncLLM) -> None:
+    text = "Grüße aus Köln 🤗"
+    tokens = http.post("/tokenize", json={"content": text}).json()["tokens"]
+    assert tokens == llm.tokenize(text, add_special=False) and http.post("/detokenize", json={"tokens": tokens}).json() == {"content": text}
+    pieces = http.post("/tokenize", json={"content": text, "with_pieces": True}).json()["tokens"]
+    joined = b"".join(piece["piece"].encode() if isinstance(piece["piece"], str) else bytes(piece["piece"]) for piece in pieces)
+    assert joined.decode() == text
+    assert http.post("/detokenize", json={"tokens": [-1]}).json()["error"]["param"] == "tokens"
+
+
+def test_a_rendered_chat(http: httpx2.Client, llm: AsyncLLM) -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    assert http.post("/apply-template", json={"messages": messages}).json()["prompt"] == llm.render_chat(messages).text
+
+
+@pytest.mark.parametrize(("path", "body"), [("/infill", {"input_prefix": "a", "input_suffix": "b"}),
+                                            ("/v1/rerank", {"query": "a", "documents": ["b"]})])
+def test_what_this_model_cannot_do(http: httpx2.Client, path: str, body: dict[str, Any]) -> None:
+    reply = http.post(path, json=body)
+    assert reply.status_code == 400 and reply.json()["error"]["code"] == "unsupported"
+    assert ".cache" not in reply.text and "/" not in reply.json()["error"]["message"]
