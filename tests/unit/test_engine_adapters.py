@@ -19,7 +19,7 @@ from gollama.engine.choice import Choice
 from gollama.engine.scheduler import PRIORITY_TURNS, TURN_STEPS, Turns
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_model import FakeSampler
-from tests.support.fake_requests import Asked, Gate, Maker, ask, settle
+from tests.support.fake_requests import Asked, Failing, Gate, Maker, ask, settle
 
 ONE: Adapters = (("one", 1.0),)
 SETS: tuple[Adapters, ...] = (BASE, ONE, (("one", 0.5),), (("one", 1.0), ("two", 2.0)))
@@ -88,6 +88,24 @@ def test_sets_take_turns_and_change_seldom(make: Maker) -> None:
     for adapters in SETS:  # nobody waits for more than a turn of each other while he has something to compute
         places = [place for place, used in enumerate(device.used) if used == adapters]
         assert max(numpy.diff(places)) <= (len(SETS) - 1) * TURN_STEPS + 1
+
+
+def test_a_set_that_goes_on_is_not_taken_up_again(make: Maker) -> None:
+    engine, device = make()
+    for adapters in (BASE, BASE, ONE, ONE, ONE):
+        ask(engine, range(30), adapters=adapters, max_tokens=20).wait().check(device)
+    assert engine.stats().adapter_switches == 1
+
+
+def test_a_step_that_fails_is_tried_again_for_its_own_set_only(make: Maker) -> None:
+    asked = [Asked(range(20), adapters=adapters, max_tokens=30, seed=number) for number in range(2) for adapters in SETS]
+    engine, device = make(max_sequences=8)
+    device.fault = Failing("step", lambda: NativeError("once"), range(3, 200, 17))
+    for one in asked:
+        engine.submit(one.request)
+    for one in asked:
+        one.wait().check(device)
+    assert any(one.reason == "length" for one in asked)
 
 
 def test_a_long_prompt_is_a_turn_by_itself(make: Maker) -> None:
