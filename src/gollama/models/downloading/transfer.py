@@ -23,7 +23,7 @@ BLOCK = 1 << 20
 LEAST_BLOCK = 1 << 14
 LEAST_CHUNK = 4 << 20
 LOOK = 0.1  # seconds between two reports
-FAST = 300_000_000  # bytes a second, above which one connection is cheaper than several
+FAST = 300_000_000  # bytes a second, above which more connections cost more than they bring
 MARGIN = 32 << 20  # bytes of a disk to leave free
 
 
@@ -82,8 +82,8 @@ class Transfer:
         return self._hash.whole(lambda: report(self.partial.size, self.partial.size))
 
     def _run(self, works: list[Callable[[Connection], None]], first: Connection, report: Callable[[int, int], None]) -> None:
-        """One worker, and another at each look while there is work and those that run are not fast enough."""
-        threads = [self._started(works[0], first)]
+        """Two workers, so that one receives while the other hashes, and one more at each look while they are not fast enough."""
+        threads = [self._started(work, first if number == 0 else self._connection()) for number, work in enumerate(works[:2])]
         done = self.partial.done
         try:
             while running := [thread for thread in threads if thread.is_alive()]:
