@@ -201,6 +201,6 @@ pool.close()
 """
 
 
-def test_a_fork_while_a_model_loads(tiny_path: Path) -> None:
+def test_a_fork_while_a_model_is_measured_and_loaded(tiny_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", FORKING.format(path=str(tiny_path))], capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr

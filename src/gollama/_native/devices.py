@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gollama._locks import ForkLock
 from gollama._native import log
 from gollama._native.context import ContextFields, MemoryRow, memory_room, memory_rows, sized_params
 from gollama._native.failures import Failures
@@ -18,6 +19,8 @@ from gollama._native.text import c_text, path_bytes
 from gollama.errors import BackendError
 
 _kept: list[object] = []  # what must stay loaded as long as the process
+# meanwhile llama.cpp's log, of all threads, goes by way of the stack of the one that measures, which a child of a fork does not have
+_measuring = ForkLock(fork_waits=True)
 
 
 class DeviceFacts(NamedTuple):
@@ -104,7 +107,9 @@ def estimate(path: str | os.PathLike[str], model: LoadFields, context: ContextFi
     failures = Failures(loaded)
     params = ModelParams(loaded, model)
     rows, capacity = memory_room(loaded)
-    count = loaded.lib.gollama_estimate(path_bytes(path), params.params, sized_params(loaded.lib, context), rows, capacity, failures.error)
+    with _measuring:
+        count = loaded.lib.gollama_estimate(path_bytes(path), params.params, sized_params(loaded.lib, context), rows, capacity,
+                                            failures.error)
     failures.check(str(path))
     return memory_rows(loaded, rows, count)
 
@@ -123,8 +128,9 @@ def fit(path: str | os.PathLike[str], model: LoadFields, context: ContextFields,
     context_params = ffi.new("struct llama_context_params *", sized_params(lib, context))
     margins = ffi.new("size_t[]", lib.llama_max_devices())
     margins[0 : len(leave)] = list(leave)
-    lib.gollama_fit(path_bytes(path), model_params, context_params, placed.tensor_split, placed.overrides, margins, least_context,
-                    failures.error)
+    with _measuring:
+        lib.gollama_fit(path_bytes(path), model_params, context_params, placed.tensor_split, placed.overrides, margins, least_context,
+                        failures.error)
     failures.check(str(path))
     split = tuple(placed.tensor_split[0 : len(model["devices"])]) if model_params.tensor_split != ffi.NULL else ()
     return Fitted(model_params.n_gpu_layers, context_params.n_ctx // context["sequences"], split, _overrides(loaded, model_params))
