@@ -14,7 +14,7 @@ def cache_directory() -> Path:
 
 
 def config_directory() -> Path:
-    """GOLLAMA_CONFIG, or the user's directory for settings."""
+    """GOLLAMA_CONFIG_HOME, or the user's directory for settings."""
     import platformdirs
 
-    return Path(os.environ.get("GOLLAMA_CONFIG") or platformdirs.user_config_dir("gollama", appauthor=False))
+    return Path(os.environ.get("GOLLAMA_CONFIG_HOME") or platformdirs.user_config_dir("gollama", appauthor=False))

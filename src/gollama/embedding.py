@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -159,7 +160,7 @@ class Embedder(Resource):
             try:
                 if isinstance(text, (bytes, Mapping)):
                     raise TypeError
-                tokens, end = self.model.check_tokens(text), []
+                tokens, end = self.model.check_tokens([operator.index(token) for token in text]), []
             except (TypeError, AttributeError):
                 raise TextError(f"{name} must be a str or a list of token ids, not {type(text).__name__}") from None
         return self._fitting(tokens, name, end if truncate else None)

@@ -24,7 +24,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("name", "code"), blocks("python"), ids=lambda value: value if len(value) < 40 else "")
 def test_a_python_example_runs(name: str, code: str, tmp_path: Path) -> None:
-    own = {**os.environ, "GOLLAMA_CONFIG": str(tmp_path / "config")}
+    own = {**os.environ, "GOLLAMA_CONFIG_HOME": str(tmp_path / "config")}
     result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=200, cwd=tmp_path, env=own)
     assert (result.returncode, result.stderr) == (0, "")
 

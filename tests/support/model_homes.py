@@ -17,7 +17,7 @@ def empty_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "OLLAMA_MODELS", "GOLLAMA_LOCK",
                      "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
         monkeypatch.delenv(variable, raising=False)
-    for variable, name in (("HOME", "user"), ("HF_HOME", "hub"), ("GOLLAMA_HOME", "home"), ("GOLLAMA_CONFIG", "config")):
+    for variable, name in (("HOME", "user"), ("HF_HOME", "hub"), ("GOLLAMA_HOME", "home"), ("GOLLAMA_CONFIG_HOME", "config")):
         (folder / name).mkdir()
         monkeypatch.setenv(variable, str(folder / name))
     return folder
