@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MODELS = ("smollm2", "gemma3:270m")
+
+# workers side by side (`pytest -n 2`) have cores of their own: llama.cpp's threads wait in busy loops
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+WORKER, WORKERS = os.environ.get("PYTEST_XDIST_WORKER", "")[2:], int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKER and len(CORES) >= WORKERS:
+    os.sched_setaffinity(0, sorted(CORES)[int(WORKER)::WORKERS])
+
+
+@pytest.fixture
+def every_core() -> Iterator[None]:
+    """For tests about threads of one computation."""
+    if not CORES:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    yield
+    os.sched_setaffinity(0, own)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +61,7 @@ def tiny_model(tiny_path: Path) -> Iterator[gollama.Model]:
 
 @pytest.fixture
 def tiny_llm(tiny_path: Path) -> Iterator[gollama.LLM]:
-    with gollama.LLM(tiny_path, context_size=128, threads=2) as llm:
+    with gollama.LLM(tiny_path, context_size=128, threads=1) as llm:
         yield llm
 
 

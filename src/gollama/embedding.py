@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 import itertools
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 

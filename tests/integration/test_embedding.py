@@ -24,7 +24,7 @@ def tool(source_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["smollm2", "gemma3:270m"])
 def test_a_decoder(tool: Path, name: str, pooling: str) -> None:
     path = models.fetch(name)
-    with Model(path) as model, Embedder(model, LoadOptions(context_size=512, threads=2), pooling=pooling) as embedder:
+    with Model(path) as model, Embedder(model, LoadOptions(context_size=512, threads=1), pooling=pooling) as embedder:
         ours = embedder.embed(TEXTS)
     theirs = numpy.array(reference.embeddings(tool, path, TEXTS, "--pooling", pooling))
     assert ours.shape == theirs.shape and numpy.abs(ours - theirs).max() < ROUNDING
@@ -33,7 +33,7 @@ def test_a_decoder(tool: Path, name: str, pooling: str) -> None:
 def test_an_encoder(tool: Path, tmp_path: Path) -> None:
     path = tiny_embedding.write_bert(tmp_path / "bert.gguf", context=512)
     texts = ["the sky is blue", "cat", "a cat sleeps all day"]
-    with Model(path) as model, Embedder(model, LoadOptions(threads=2)) as embedder:
+    with Model(path) as model, Embedder(model, LoadOptions(threads=1)) as embedder:
         ours = embedder.embed(texts)
     assert numpy.abs(ours - numpy.array(reference.embeddings(tool, path, texts))).max() < 1e-5
 
@@ -46,14 +46,14 @@ def test_a_long_text_in_parts_is_the_long_text_in_one(pooling: str) -> None:
         assert 512 < count < 1024
         vectors = []
         for size in (128, 512, 1024):
-            with Embedder(model, LoadOptions(context_size=1024, micro_batch_size=size, threads=2), pooling=pooling) as embedder:
+            with Embedder(model, LoadOptions(context_size=1024, micro_batch_size=size, threads=1), pooling=pooling) as embedder:
                 vectors.append(embedder.embed(text)[0])
     # the weights are quantized, and so are the activations, by blocks that differ
     assert vectors[0] @ vectors[2] > 0.999 and vectors[1] @ vectors[2] > 0.999
 
 
 def test_vectors_mean_something() -> None:
-    with Model(models.fetch("smollm2")) as model, Embedder(model, LoadOptions(context_size=512, threads=2), pooling="mean") as embedder:
+    with Model(models.fetch("smollm2")) as model, Embedder(model, LoadOptions(context_size=512, threads=1), pooling="mean") as embedder:
         cat, kitten, contract = embedder.embed(["A cat sat on the mat.", "A kitten sat on the rug.", "The contract ends in March 2019."])
     assert cat @ kitten > cat @ contract
 
@@ -68,7 +68,7 @@ def minilm_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_minilm_gives_the_published_similarities(minilm_path: Path) -> None:
     """Those of the quickstart on sbert.net, for this model."""
     texts = ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
-    with Model(minilm_path) as model, Embedder(model, LoadOptions(threads=2)) as embedder:
+    with Model(minilm_path) as model, Embedder(model, LoadOptions(threads=1)) as embedder:
         vectors = embedder.embed(texts)
     published = [[1.0000, 0.6660, 0.1046], [0.6660, 1.0000, 0.1411], [0.1046, 0.1411, 1.0000]]
     assert numpy.abs(vectors @ vectors.T - published).max() < 2e-3
@@ -78,7 +78,7 @@ def test_minilm_gives_the_published_similarities(minilm_path: Path) -> None:
 def test_minilm_is_numpys_and_the_tools(minilm_path: Path, tool: Path) -> None:
     reference_model = tiny_embedding.NumpyBert(minilm_path, heads=12)
     texts = [*TEXTS, "Größe, naïve café, 東京", "word " * 200]
-    with Model(minilm_path) as model, Embedder(model, LoadOptions(threads=2)) as embedder:
+    with Model(minilm_path) as model, Embedder(model, LoadOptions(threads=1)) as embedder:
         ours = embedder.embed(texts)
         expected = tiny_embedding.unit(numpy.stack([reference_model.hidden(model.tokenize(text)).mean(0) for text in texts]))
     assert numpy.sum(ours * expected, axis=1).min() > 0.9999

@@ -34,7 +34,7 @@ POOLED: dict[str, Callable[[Any], Any]] = {"mean": lambda hidden: hidden.mean(0)
 
 
 def options(**fields: Any) -> LoadOptions:
-    return LoadOptions(threads=2, **fields)
+    return LoadOptions(threads=1, **fields)
 
 
 # ---- what comes out ----
@@ -243,7 +243,7 @@ def test_an_exception_of_a_signal_handler_ends_it(bert: Model) -> None:
 def test_a_forked_child_embeds_and_nothing_is_printed(bert_path: Path) -> None:
     code = f"""
 import os, gollama, numpy
-with gollama.Model({str(bert_path)!r}) as model, gollama.Embedder(model, gollama.LoadOptions(threads=2)) as embedder:
+with gollama.Model({str(bert_path)!r}) as model, gollama.Embedder(model, gollama.LoadOptions(threads=1)) as embedder:
     vector = embedder.embed("cat")
     child = os.fork()
     same = numpy.array_equal(embedder.embed("cat"), vector)

@@ -49,6 +49,7 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+@pytest.mark.usefixtures("every_core")
 def test_loading_and_closing_200_times_keeps_memory_bounded(tiny_path: Path) -> None:
     def cycle() -> None:
         with gollama.LLM(tiny_path, context_size=128, threads=2) as llm:
@@ -98,6 +99,7 @@ with gollama.Model({str(tiny_path)!r}) as model, gollama.Context(model) as conte
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.usefixtures("every_core")
 def test_a_forked_child_computes(tiny_path: Path) -> None:
     code = f"""
 import os, gollama

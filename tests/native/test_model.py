@@ -235,7 +235,7 @@ def test_a_context_of_a_vocabulary_alone_is_refused(tiny_path: Path) -> None:
 
 
 def test_no_context_passes_the_positions_that_a_model_learned(tmp_path: Path) -> None:
-    with gollama.LLM(tiny.write_gpt2(tmp_path / "gpt2.gguf", context=32), context_size=64, threads=2) as llm:
+    with gollama.LLM(tiny.write_gpt2(tmp_path / "gpt2.gguf", context=32), context_size=64, threads=1) as llm:
         assert llm.model.n_positions == llm.context_size == 32
         assert llm.generate("the sky", ignore_eos=True).usage.total_tokens == 32
         with pytest.raises(ContextOverflowError):

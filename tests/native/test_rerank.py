@@ -24,7 +24,7 @@ DOCUMENTS = ["sky", "the sky is blue", "cat sleeps", "", "blue " * 40]
 def test_scores_are_those_of_numpy_and_sorted(ranker: Model, ranker_path: Path) -> None:
     reference = NumpyBert(ranker_path)
     expected = [float(reference.scores(pair(ranker, "is the sky blue", document))[0]) for document in DOCUMENTS]
-    with Embedder(ranker, LoadOptions(threads=2)) as embedder:
+    with Embedder(ranker, LoadOptions(threads=1)) as embedder:
         results = embedder.rerank("is the sky blue", DOCUMENTS)
         assert [result.index for result in results] == sorted(range(5), key=lambda index: -expected[index])
         assert all(abs(result.score - expected[result.index]) < 0.01 for result in results)
@@ -61,7 +61,7 @@ def test_a_head_without_its_last_layer_is_read_at_the_right_place(tmp_path: Path
 
 def test_a_causal_reranker_gives_the_same_scores_in_parts(qwen: Model) -> None:
     documents = ["blue " * 60, "the", "a cat"]
-    with Embedder(qwen, LoadOptions(threads=2, micro_batch_size=16)) as parts, Embedder(qwen, LoadOptions(threads=2)) as whole:
+    with Embedder(qwen, LoadOptions(threads=1, micro_batch_size=16)) as parts, Embedder(qwen, LoadOptions(threads=2)) as whole:
         found, expected = ({result.index: result.score for result in one.rerank("sky", documents)} for one in (parts, whole))
     assert all(0 < score < 1 and abs(score - found[index]) < 1e-4 for index, score in expected.items())
 

@@ -10,7 +10,7 @@ import gollama
 
 def outcome(path: str) -> str:
     try:
-        with gollama.LLM(path, context_size=64, threads=2) as llm:
+        with gollama.LLM(path, context_size=64, threads=1) as llm:
             llm.generate("the sky", max_tokens=3, temperature=0)
             return "loaded"
     except gollama.GollamaError as error:

@@ -50,7 +50,7 @@ def _compile(source: Path, folder: Path, name: str, files: tuple[str, ...]) -> P
 
 def greedy(program: Path, model: Path, prompt: str, count: int) -> str:
     """The text that the tool prints for the prompt."""
-    options = ["--temp", "0", "-t", "2", "-no-cnv", "--no-display-prompt"]
+    options = ["--temp", "0", "-t", "1", "-no-cnv", "--no-display-prompt"]
     result = subprocess.run([str(program), "-m", str(model), "-p", prompt, "-n", str(count), *options],
                             capture_output=True, check=True, cwd=program.parent, stdin=subprocess.DEVNULL)
     return result.stdout.decode(errors="replace")
@@ -58,7 +58,7 @@ def greedy(program: Path, model: Path, prompt: str, count: int) -> str:
 
 def embeddings(program: Path, model: Path, texts: list[str], *options: str) -> list[list[float]]:
     """The tool's vectors of the texts, scaled to length 1."""
-    given = ["-p", "<#sep#>".join(texts), "--embd-separator", "<#sep#>", "--embd-output-format", "array", "-c", "512", "-t", "2", *options]
+    given = ["-p", "<#sep#>".join(texts), "--embd-separator", "<#sep#>", "--embd-output-format", "array", "-c", "512", "-t", "1", *options]
     for _ in range(3):  # now and then, once in some hundred runs, the tool prints what is no JSON
         result = subprocess.run([str(program), "-m", str(model), *given], capture_output=True, check=True, cwd=program.parent,
                                 stdin=subprocess.DEVNULL)
