@@ -47,6 +47,10 @@ class DownloadError(GollamaError, OSError):
     """A model could not be fetched, or what came is not what was pinned."""
 
 
+class AccessFileError(GollamaError, OSError):
+    """The server's file of keys, usage and the audit log cannot be used, is of something else, or is open to others."""
+
+
 class OptionError(GollamaError, ValueError):
     """An option has a value it cannot have."""
 
