@@ -20,6 +20,7 @@ from gollama.conversation import AsyncConversation, Conversation
 from gollama.embedding import Embedder
 from gollama.engine import EngineStats
 from gollama.errors import (
+    AccessFileError,
     AdapterNotFoundError,
     BackendError,
     BrokenError,
@@ -70,6 +71,7 @@ from gollama.version import VersionInfo, __version__, version_info
 
 __all__ = [
     "LLM",
+    "AccessFileError",
     "AdapterNotFoundError",
     "AssistantMessage",
     "AsyncConversation",

@@ -55,6 +55,10 @@ class StoreError(GollamaError, OSError):
     """The folder of models cannot be read or written, or holds something that is not to be touched."""
 
 
+class AccessFileError(GollamaError, OSError):
+    """The server's file of keys, usage and the audit log cannot be used, is of something else, or is open to others."""
+
+
 class OptionError(GollamaError, ValueError):
     """An option has a value it cannot have."""
 

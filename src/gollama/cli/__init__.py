@@ -15,7 +15,7 @@ def main() -> None:
     """Entry point."""
     import typer
 
-    from gollama.cli import commands, gguf, hardware, models, registry, serve, store  # noqa: F401 (they add themselves)
+    from gollama.cli import access, commands, gguf, hardware, models, registry, serve, store  # noqa: F401 (they add themselves)
     from gollama.cli.application import app
 
     try:

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Optional
 import typer
 
 from gollama.cli import output
+from gollama.cli.access import with_access_file
 from gollama.cli.application import app
 from gollama.errors import OptionError
 from gollama.options import LoadOptions
-from gollama.server.config import LISTS, ServerConfig, read_config, simple_fields
+from gollama.server.config import LISTS, ServerConfig, read_config, shown, simple_fields
 
 SHORT = {"context_size": "-c"}
 
@@ -43,14 +44,17 @@ def serve(**given: Any) -> None:
     file, check = given.pop("config"), given.pop("check")
     flags = {name: _value(name, value) for name, value in given.items() if value not in (None, [])}
     config = read_config(flags, file=file)
+    config = with_access_file(config)
     if not config.models:
         raise OptionError("no model is named: gollama serve MODEL, or `models` in the configuration")
     try:
+        from gollama.server.access.start import check_access
         from gollama.server.serving import run
     except ImportError as error:
         raise OptionError(f"the server needs {error.name}: pip install 'gollama-cpu[server]'") from None
     if check:
-        output.print_json(dataclasses.asdict(config))
+        check_access(config)
+        output.print_json(shown(config))
         return
     run(config)
 

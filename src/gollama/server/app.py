@@ -12,6 +12,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from gollama.server import llamacpp, operations
+from gollama.server.access.gate import Accounting, Gate
+from gollama.server.access.service import Access
 from gollama.server.config import MIB, ServerConfig
 from gollama.server.documents import document
 from gollama.server.errors import ApiError, ErrorForms
@@ -36,9 +38,10 @@ def create_app(pool: Pool, config: ServerConfig | None = None) -> FastAPI:
     config = config or ServerConfig()
     forms = ErrorForms()
     service = Service(pool, config, make_tracer(config.otlp_endpoint), forms)
+    access = Access(config)
     app = FastAPI(title="gollama", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None,
-                  middleware=_middleware(service))
-    app.state.service = service
+                  middleware=_middleware(service, access))
+    app.state.service, app.state.access = service, access
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     app.add_exception_handler(HTTPException, _unrouted)
     for room in (chat, completions, embeddings, models, responses, llamacpp, operations):
@@ -46,21 +49,23 @@ def create_app(pool: Pool, config: ServerConfig | None = None) -> FastAPI:
     return app
 
 
-def _middleware(service: Service) -> list[Middleware]:
+def _middleware(service: Service, access: Access) -> list[Middleware]:
     """From the outside to the inside."""
     config = service.config
     layers = [Middleware(Observe, metrics=service.metrics, tracer=service.tracer, log=config.access_log),
-              Middleware(Refusals, forms=service.forms),
-              Middleware(HostCheck, hosts=config.hosts)]
-    if config.cors_origins:
+              Middleware(Accounting, access=access)]
+    if config.cors_origins:  # outside of what refuses, so that a page may read why
         layers.append(Middleware(CORSMiddleware, allow_origins=list(config.cors_origins), allow_methods=["GET", "POST", "DELETE"],
                                  allow_headers=["authorization", "content-type", "x-api-key"], expose_headers=["x-request-id"]))
-    return [*layers, Middleware(OriginCheck, origins=config.cors_origins), Middleware(BodyLimit, most=config.max_body * MIB)]
+    return [*layers, Middleware(Refusals, forms=service.forms), Middleware(HostCheck, hosts=config.hosts),
+            Middleware(OriginCheck, origins=config.cors_origins), Middleware(Gate, access=access),
+            Middleware(BodyLimit, most=config.max_body * MIB)]
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
+    app.state.access.start()
     loading = asyncio.create_task(_preload(service))
     try:
         yield
@@ -71,6 +76,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await loading
         await service.pool.close()
         await asyncio.to_thread(service.tracer.close)
+        await asyncio.to_thread(app.state.access.close)
 
 
 async def _preload(service: Service) -> None:

@@ -21,6 +21,13 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104 (they are compared with)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,255}")
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+LISTS = ("models", "allowed_hosts", "cors_origins", "oidc_algorithms", "oidc_scopes")
+
+
+def _secret(made: Any) -> Any:
+    """A field that is not shown."""
+    made.repr = False
+    return made
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,24 @@ class ServerConfig:
     allowed_hosts: Sequence[str] = described((), "names that a request may call this server by; none: its own address, or any where it "
                                              "listens at all addresses; kept as a tuple")
     cors_origins: Sequence[str] = described((), "origins whose pages may use it; none: no page of another origin; kept as a tuple")
+    api_key: str | None = _secret(option(None, "a key that may do everything; best in GOLLAMA_API_KEY: others see a command line", str,
+                                         optional=True))
+    auth: bool = option(True, "ask for keys, if there are any; without, anybody who reaches the server may use it", bool)
+    access_file: str | None = option(None, "SQLite file with keys, quotas, usage and the audit log; None: none of them are kept", str,
+                                     optional=True)
+    usage_days: int = option(90, "days that usage is kept", int, least=1)
+    requests_per_minute: int | None = option(None, "of each key that has no such limit of its own", int, least=1, optional=True)
+    tokens_per_minute: int | None = option(None, "of each key that has no such limit of its own", int, least=1, optional=True)
+    tokens_per_day: int | None = option(None, "of each key that has no such limit of its own", int, least=1, optional=True)
+    tls_cert: str | None = option(None, "PEM file of the certificate and those above it", str, optional=True)
+    tls_key: str | None = option(None, "PEM file of its key, if that is not in the same file", str, optional=True)
+    oidc_issuer: str | None = option(None, "identity provider whose tokens are taken, https://…; None: none", str, optional=True)
+    oidc_audience: str | None = option(None, "whom its tokens must be for", str, optional=True)
+    oidc_jwks_url: str | None = option(None, "where its keys are; None: where it says", str, optional=True)
+    oidc_algorithms: Sequence[str] = described(("RS256", "ES256"), "signatures that are taken; kept as a tuple")
+    oidc_scope_claim: str = option("scope", "claim that tells what a token may do; a.b is b within a", str)
+    oidc_scopes: Sequence[str] = described((), "VALUE=SCOPE, what a value of that claim gives; none: the scopes' own names; a tuple")
+    oidc_model_claim: str | None = option(None, "claim that lists the models a token may use; None: all", str, optional=True)
     # what is told
     metrics: bool = option(True, "serve /metrics", bool)
     access_log: str = option("text", "a line for each request, on stderr: text, json, off", str, choices=("text", "json", "off"))
@@ -70,7 +95,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         check(self)
         object.__setattr__(self, "models", _models(self.models))
-        for name in ("allowed_hosts", "cors_origins"):
+        for name in LISTS[1:]:
             object.__setattr__(self, name, _texts(name, getattr(self, name)))
         if not isinstance(self.loading, Mapping):
             raise OptionError(f"loading must hold the fields of LoadOptions, not be {self.loading!r}")
@@ -98,6 +123,12 @@ class ServerConfig:
         if "*" in self.allowed_hosts or (self.host in WILDCARDS and not self.allowed_hosts):
             return ()
         return tuple(dict.fromkeys((*self.allowed_hosts, *LOOPBACK, *([] if self.host in WILDCARDS else [self.host]))))
+
+
+def shown(config: ServerConfig) -> dict[str, Any]:
+    """The settings, but for those that are secrets."""
+    hidden = {one.name for one in dataclasses.fields(config) if not one.repr}
+    return {name: "…" if name in hidden and value is not None else value for name, value in dataclasses.asdict(config).items()}
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:
@@ -132,9 +163,6 @@ def _models(value: Any) -> tuple[str, ...]:
 def simple_fields(kind: type) -> list[dataclasses.Field[Any]]:
     """The fields that one word can set: those with a kind, which flags and variables of the environment are made of."""
     return [one for one in dataclasses.fields(kind) if "kind" in one.metadata]
-
-
-LISTS = ("models", "allowed_hosts", "cors_origins")
 
 
 def read_config(flags: Mapping[str, Any], *, file: str | None = None, environment: Mapping[str, str] | None = None) -> ServerConfig:

@@ -14,6 +14,8 @@ from starlette.requests import Request
 from gollama.aio import AsyncLLM
 from gollama.errors import BusyError, GollamaError
 from gollama.llm import LLM
+from gollama.server.access.meter import metered
+from gollama.server.access.principals import permitted
 from gollama.server.config import ServerConfig
 from gollama.server.errors import ApiError, ErrorForms, unavailable
 from gollama.server.metrics import Metrics
@@ -46,8 +48,8 @@ class Service:
     # ---- models ----
 
     def names(self) -> dict[str, str]:
-        """Each name that a request may give, and the pool's name of it. The first is for requests that give none."""
-        return self.config.served or {name: name for name in self.pool.status()}
+        """Each name that whoever asks may give, and the pool's name of it. The first is for requests that give none."""
+        return permitted(self.config.served or {name: name for name in self.pool.status()})
 
     def model_name(self, asked: str | None) -> str:
         """The name of the model for a request; ApiError 404 for one that is not served."""
@@ -84,7 +86,7 @@ class Service:
         name = self.model_name(asked)
         record_of(request.scope).model = name
         async with self.leased(name) as llm:
-            yield name, llm
+            yield name, metered(request.scope, llm)
 
     @contextlib.asynccontextmanager
     async def leased(self, name: str) -> AsyncIterator[AsyncLLM]:

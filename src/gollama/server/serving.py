@@ -128,7 +128,8 @@ def make_server(app: FastAPI, config: ServerConfig) -> Server:
     settings = uvicorn.Config(
         app, host=config.host, port=config.port, uds=config.uds, http=protocol_of(config.read_timeout), ws="none", lifespan="on",
         log_config=None, access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=config.keep_alive,
-        timeout_graceful_shutdown=config.drain_timeout, limit_concurrency=config.max_connections + 1)
+        timeout_graceful_shutdown=config.drain_timeout, ssl_certfile=config.tls_cert,
+        ssl_keyfile=config.tls_key, limit_concurrency=config.max_connections + 1)
 
     def drain() -> None:
         app.state.service.draining = True
@@ -170,7 +171,7 @@ class Background:
         self.app = create_app(pool or make_pool(config), config)
         self.server = make_server(self.app, config)
         self._wait_for_models = config.preload
-        self._host = config.host
+        self._host, self._scheme = config.host, "http" if config.tls_cert is None else "https"
         self._thread = threading.Thread(target=self.server.run, name="gollama-server", daemon=True)
 
     def __enter__(self) -> str:
@@ -180,7 +181,7 @@ class Background:
             if not self._thread.is_alive():
                 raise RuntimeError("the server ended before it listened; the log says why")
             time.sleep(POLL_SECONDS)
-        return f"http://{self._host}:{self.port}"
+        return f"{self._scheme}://{self._host}:{self.port}"
 
     @property
     def _settled(self) -> bool:
