@@ -113,7 +113,9 @@ def extension(extension: Any, root: Path, core: Core, scratch: Path) -> None:
 
     extension.sources = [str(source)]
     extension.include_dirs = [str(build_ffi.INCLUDE), str(build_ffi.UPSTREAM)]
-    extension.define_macros = [("LLAMA_SHARED", None), *([("Py_LIMITED_API", "0x030a0000")] if extension.py_limited_api else [])]
+    # cffi's C code takes the limited API by itself where it is not told otherwise
+    abi = ("Py_LIMITED_API", "0x030a0000") if extension.py_limited_api else ("_CFFI_NO_LIMITED_API", None)
+    extension.define_macros = [("LLAMA_SHARED", None), abi]
     system = pins.chosen()[0].system
     extension.extra_compile_args = list(COMPILE[system])
     extension.extra_objects = [str(file.resolve()) for file in reversed(core.linked)]

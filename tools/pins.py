@@ -63,6 +63,7 @@ class Wheel:
     tag: str
     runner: str
     libc: str = "glibc"
+    builder: str | None = None
     native: str | None = None
     target: str | None = None
     container: str | None = None
@@ -89,7 +90,7 @@ class Wheel:
 
     def build_identifier(self, python: str) -> str:
         """What cibuildwheel calls the build of a core for a Python tag: "cp310-manylinux_x86_64"."""
-        interpreter = python.split("-")[-1] if python.endswith("t") else python.split("-")[0]
+        interpreter = python.split("-")[-1] if python.endswith("t") else self.builder or python.split("-")[0]
         kind = self.tag.split("_")[0]
         return f"{interpreter}-{kind}_{self.machine}"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
+UNLIMITED = 2**60  # cgroup v1 says "no limit" by a number near 2**63
 
 
 def available_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
@@ -29,8 +30,21 @@ def _system(meminfo: Path) -> int | None:
 
 
 def _cgroup(folder: Path) -> int | None:
-    """What the limit of cgroup v2 leaves."""
+    """What the limit leaves, of cgroup v2 or v1. Files that the kernel keeps in memory count as used there, and are given up for others."""
+    v1 = "memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_"
+    for limit, used, name in (("memory.max", "memory.current", ""), v1):
+        try:
+            most, taken = int((folder / limit).read_text()), int((folder / used).read_text())
+        except (OSError, ValueError):  # "max", or no such limit
+            continue
+        if most < UNLIMITED:
+            return max(0, most - max(0, taken - _file_cache((folder / used).with_name("memory.stat"), name)))
+    return None
+
+
+def _file_cache(stat: Path, prefix: str) -> int:
     try:
-        return max(0, int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text()))
-    except (OSError, ValueError):  # "max", or no such limit
-        return None
+        rows = dict(line.split(" ", 1) for line in stat.read_text().splitlines())
+        return sum(int(rows.get(f"{prefix}{name}", 0)) for name in ("active_file", "inactive_file"))
+    except (OSError, ValueError):
+        return 0

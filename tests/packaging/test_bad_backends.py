@@ -85,6 +85,35 @@ def test_a_module_that_ends_the_process_ends_a_child_only(tiny_path: Path, tmp_p
     assert "the process that tried it was killed by signal 6" in found["found"]["gollama-cuda12"] and found["devices"] == ["CPU"]
 
 
+def test_a_module_that_never_answers_is_given_up(tiny_path: Path, tmp_path: Path) -> None:
+    source, library = tmp_path / "hang.c", tmp_path / "libhang.so"
+    source.write_text("#include <unistd.h>\n__attribute__((constructor)) static void start(void) { for (;;) pause(); }\n")
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    assert os.system(f"{compiler} -shared -fPIC -o {library} {source}") == 0
+    code = f"from gollama.backends import probing; probing.TIMEOUT = 1.0; MODEL = {str(tiny_path)!r}\n{LOOK}"
+    found = run_python(code, backend(tmp_path / "path", library=library), home=tmp_path / "home")
+    assert "its driver did not answer within 1 seconds" in found["found"]["gollama-cuda12"] and found["devices"] == ["CPU"]
+
+
+def test_what_was_passed_over_is_logged_once(tiny_path: Path, tmp_path: Path) -> None:
+    code = f"""
+import json, logging, gollama
+told = []
+handler = logging.Handler(logging.WARNING)
+handler.emit = lambda record: told.append(record.getMessage())
+logging.getLogger("gollama").addHandler(handler)
+for _ in range(2):
+    with gollama.LLM({str(tiny_path)!r}, context_size=64, threads=1) as llm:
+        note = llm.devices[-1].note
+print(json.dumps([told, note]))
+"""
+    told, note = run_python(code, backend(tmp_path / "path", library=b"MZ"), home=tmp_path / "home")
+    passed_over = [text for text in told if "gollama-cuda12" in text]
+    assert len(passed_over) == 1 and passed_over[0].endswith("Computing on the CPU") and note and note in passed_over[0]
+
+
 def test_two_for_the_same_hardware_are_both_told(tiny_path: Path, tmp_path: Path) -> None:
     folder = backend(backend(tmp_path / "path", "cuda12", library=b"MZ"), "cuda13", library=b"MZ")
     found = look(tiny_path, tmp_path / "home", folder)

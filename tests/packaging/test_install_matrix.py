@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 
+import gollama
 from gollama import models
+from tests.packaging.test_foreign import NEEDED, SUITE
 from tests.support.backend_wheels import real_wheel
-from tools import check_wheel
+from tools import backend_wheel, check_wheel, pins
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+OLDER = "0.0.1"  # a backend wheel's version, to which there is no core
 SMOKE = """
 import json, sys, gollama
 with gollama.LLM(sys.argv[1], context_size=256, threads=1) as llm:
@@ -48,6 +51,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     else:
         check_wheel.build_wheel(folder)
     real_wheel(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend_wheel, "version", lambda: OLDER)
+        real_wheel(folder)
     return folder
 
 
@@ -59,9 +65,9 @@ class Environment:
         self._variables = {"PATH": str(folder / "bin"), "HOME": str(folder), "GOLLAMA_HOME": str(folder / "home")}
         self._variables |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run([str(self.python), *command], capture_output=True, text=True, env=self._variables, timeout=280)
-        assert result.returncode == 0 or not check, result.stderr
+    def run(self, *command: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run([str(self.python), *command], capture_output=True, text=True, env=self._variables, timeout=280, **options)
+        assert result.returncode == 0 or not check, result.stdout + result.stderr
         return result
 
     def pip(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -74,6 +80,14 @@ class Environment:
         found: dict[str, Any] = json.loads(self.run("-c", SMOKE, str(models.resolve("smollm2"))).stdout)
         return found
 
+    def suite(self, folder: Path) -> str:
+        """What pytest says of the smoke suite, away from the checkout."""
+        for name in SUITE:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(pins.ROOT / name, folder / name)
+        self._variables["GOLLAMA_TEST_MODEL"] = str(models.resolve("smollm2"))
+        return self.run("-m", "pytest", "-q", "tests/packaging/test_smoke.py", cwd=folder).stdout
+
     def files(self) -> set[str]:
         """The core's files and their digests."""
         listed = self.run("-c", "import json, importlib.metadata as m; "
@@ -82,6 +96,7 @@ class Environment:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_core_runs_in_an_empty_environment_and_a_backend_comes_and_goes(version: str, wheels: Path, tmp_path: Path) -> None:
     python = interpreter(version)
@@ -99,6 +114,8 @@ def test_the_core_runs_in_an_empty_environment_and_a_backend_comes_and_goes(vers
     environment.pip("uninstall", "-y", "gollama-vulkan")
     assert environment.smoke()["installed"] == [] and environment.files() == core
     assert environment.pip("check").stdout.startswith("No broken requirements")
+    environment.install(*NEEDED)
+    assert "passed" in environment.suite(tmp_path / "suite")
 
 
 @pytest.mark.slow
@@ -120,5 +137,9 @@ def test_two_backends_at_once_leave_each_other_alone(wheels: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_a_backend_of_another_version_is_refused_by_the_resolver(wheels: Path, tmp_path: Path) -> None:
     environment = Environment(tmp_path / "environment", sys.executable, wheels)
-    result = environment.install("gollama-cpu==99", "gollama-vulkan", check=False)
-    assert result.returncode != 0 and "gollama-cpu==99" in result.stderr
+    result = environment.install(f"gollama-cpu=={gollama.__version__}", f"gollama-vulkan=={OLDER}", check=False)
+    assert result.returncode != 0 and f"gollama-vulkan {OLDER} depends on gollama-cpu=={OLDER}" in result.stdout + result.stderr
+    environment.install("gollama-cpu")
+    result = environment.install(f"gollama-vulkan=={OLDER}", check=False)
+    assert result.returncode != 0 and f"gollama-cpu=={OLDER}" in result.stderr
+    assert environment.smoke()["installed"] == []

@@ -97,6 +97,24 @@ def test_devices_that_are_not_there_are_told(vulkan: Path, model: str, tmp_path:
     assert "numbered from 0" in gpu["message"] and "tensor_split has 2 numbers" in split["message"]
 
 
+def test_two_devices_share_a_model_as_they_are_told(vulkan: Path, model: str, tmp_path: Path) -> None:
+    """The one that is here, twice: ggml takes each for a device of its own."""
+    cases: tuple[dict[str, Any], ...] = (
+        {"backend": "cpu"}, {}, {"tensor_split": [1, 3]}, {"devices": [1]}, {"split_mode": "none", "main_gpu": 1},
+        {"gpu_memory": [40, 4000]}, {"gpu_memory": [80, 60]})
+    cases = tuple({"backend": "vulkan", "gpu_layers": "auto", **case} if "backend" not in case else case for case in cases)
+    cpu, even, uneven, second, main, limited, tight = generate(vulkan, model, tmp_path, *cases, GGML_VK_VISIBLE_DEVICES="0,0")
+    for found in (even, uneven, second, main, limited, tight):
+        assert found["text"] == cpu["text"], found
+    first, other = ("Vulkan0", "Vulkan1")
+    assert even["devices"] == [first, other, "CPU"] and 0.5 < even["weights"][first] / even["weights"][other] < 2
+    assert 0 < uneven["weights"][first] < 0.6 * uneven["weights"][other]
+    assert second["devices"] == [other, "CPU"] and first not in second["weights"] and second["weights"][other] > 0
+    assert main["weights"].get(first, 0) == 0 < main["weights"][other]
+    assert limited["weights"][first] == 0 < limited["weights"][other]  # 40 MiB hold nothing beside what computing takes
+    assert 0 < tight["weights"][first] <= 80 * 2**20 and 0 < tight["weights"][other] <= 60 * 2**20
+
+
 def test_the_estimate_is_what_loading_takes(vulkan: Path, model: str, tmp_path: Path) -> None:
     code = f"""
 import json, gollama

@@ -35,6 +35,14 @@ def test_renovate_keeps_to_its_schema() -> None:
 
 
 @pytest.mark.skipif(not WORKFLOWS, reason="the workflows are in the checkout only")
+def test_the_workflows_open_no_door() -> None:
+    """Text of others in a shell, credentials that lie about, rights that nobody needs."""
+    command = [str(Path(sys.executable).with_name("zizmor")), "--offline", "--no-progress", str(FOLDER)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.skipif(not WORKFLOWS, reason="the workflows are in the checkout only")
 def test_no_workflow_has_a_list_of_wheels_of_its_own() -> None:
     text = "".join(file.read_text(encoding="utf-8") for file in WORKFLOWS)
     for wheel in pins.load().wheels:
