@@ -11,7 +11,7 @@ from gollama.engine.request import Adapters, Request
 
 PRIORITY_STEP = 64  # how many later arrivals of the next lower priority a request overtakes
 LEAST_SHARE = 32  # prompt tokens of a step beside others' single tokens
-TURN_STEPS = 8  # of requests with the same adapters, before others have theirs: a change takes 1 to 2 ms where a step takes 10
+TURN_STEPS = 8  # of requests with the same adapters, before others have theirs: a change takes about a tenth of a step
 PRIORITY_TURNS = 2  # how many later turns of the next lower priority a turn overtakes
 MIXED_SHARE = 4  # beside single tokens, prompts get this part of a step, so that the others' tokens keep coming
 
