@@ -17,6 +17,7 @@ import pytest
 from gollama import BusyError, ClosedError, DownloadError, LoadOptions, ModelNotFoundError, OptionError, OutOfMemoryError
 from gollama.pool import AsyncModelPool, ModelPool, PoolEvent
 from gollama.pool.budget import Budget
+from gollama.pool.entries import LEASE, LOAD
 from tests.support.answers import wait_until
 from tests.support.fake_loader import MIB, FakeLoader
 
@@ -118,6 +119,31 @@ def test_who_keeps_asking_for_one_model_does_not_keep_others_out() -> None:
         stop.set()
         for user in users:
             user.result(30)
+
+
+def test_who_asked_before_the_one_that_waits_for_memory_is_served_before() -> None:
+    loader = FakeLoader({**SIZES, "larger": 95})
+    served: list[object] = []
+    with pool_of(loader, models=None) as pool:
+        pool.load("larger")  # which measures it
+        with pool.get("a"):
+            first = pool._ask("large", LOAD, served.append)
+            wait_until(lambda: pool._core.entries["a"].draining)
+            pool._ask("a", LEASE, lambda outcome: served.append("a"))
+            pool._ask("larger", LOAD, served.append)
+            wait_until(lambda: pool._core.entries["larger"].path is not None)
+            assert served == []
+            pool._keeper.withdraw(first)
+            wait_until(lambda: served == ["a"])
+            assert pool._core.entries["a"].leases == 2
+
+
+def test_no_more_than_needed_make_room_and_rather_the_older() -> None:
+    loader = FakeLoader({"old": 20, "newer": 20, "newest": 60, "next": 80})
+    with pool_of(loader, models=None) as pool:
+        for name in ("old", "newer", "newest", "next"):
+            pool.load(name)
+        assert sorted(loader.done("unload")) == ["newest", "old"]
 
 
 def test_what_can_never_fit_is_an_error_with_figures() -> None:

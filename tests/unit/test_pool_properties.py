@@ -19,7 +19,7 @@ from gollama.pool.records import Amounts, Need
 from tests.support.fake_loader import FakeLlm
 
 SIZES: dict[str, Amounts] = {
-    "a": {"host": 40 * MIB}, "b": {"host": 30 * MIB, "GPU0": 10 * MIB}, "c": {"host": 20 * MIB, "GPU0": 30 * MIB}, "d": {"host": 50 * MIB},
+    "a": {"host": 30 * MIB}, "b": {"host": 30 * MIB}, "c": {"host": 40 * MIB}, "d": {"host": 20 * MIB, "GPU0": 30 * MIB},
     "e": {"host": 10 * MIB, "GPU0": 20 * MIB}, "too large": {"host": 200 * MIB}}
 LIMITS = {"host": 100 * MIB, "GPU0": 40 * MIB}
 NAMES = st.sampled_from(sorted(SIZES))
@@ -44,6 +44,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule(name=NAMES, wish=st.sampled_from([LEASE, LEASE, LEASE, LOAD, UNLOAD]))
     def ask(self, name: str, wish: str) -> None:
+        self.now += 0.01
         outcomes: list[Any] = []
         ticket = self.core.ask(self.core.entries[name], wish, outcomes.append)
         self.tickets.append(ticket)
@@ -57,6 +58,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(ticket.leased for ticket in self.tickets))
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
+        self.now += 0.01
         self.core.withdraw(data.draw(st.sampled_from([ticket for ticket in self.tickets if ticket.leased])))
 
     @rule(name=NAMES, pinned=st.booleans())
@@ -78,6 +80,15 @@ class PoolMachine(RuleBasedStateMachine):
         self.jobs.append(job)
         if job.kind == UNLOAD_JOB:
             self.may_go(job.entry, before)
+
+    @rule(steps=st.integers(3, 12))
+    def work(self, steps: int) -> None:
+        """As long as nobody comes, jobs end well, one after another: else few models would ever be loaded."""
+        for _ in range(steps):
+            self.advance()
+            if self.jobs:
+                self.end(self.jobs.pop(0), "well")
+            self.the_budget_is_never_exceeded()
 
     def may_go(self, entry: Entry, before: dict[Entry, tuple[int, float | None]]) -> None:
         leases, used = before[entry]
@@ -172,5 +183,5 @@ class PoolMachine(RuleBasedStateMachine):
         assert not self.alive and not self.core.pending() and self.core.working is None
 
 
-PoolMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 test_the_pool_keeps_its_laws = PoolMachine.TestCase
