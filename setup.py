@@ -42,6 +42,8 @@ class BuildExtension(build_ext):
         if os.name == "posix":
             self.compiler.linker_so = [word for word in self.compiler.linker_so if not word.startswith(("-Wl,-rpath", "-L"))]
         super().build_extensions()
+        if self.core.compiler:
+            natives.run_or_exit(lambda: assemble.finish(Path(self.get_ext_fullpath(self.extensions[0].name))))
 
     def get_source_files(self) -> list[str]:
         return []  # the generated C file is not part of an sdist

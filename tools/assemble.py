@@ -121,3 +121,8 @@ def extension(extension: Any, root: Path, core: Core, scratch: Path) -> None:
     extension.extra_objects = [str(file.resolve()) for file in reversed(core.linked)]
     extension.extra_link_args = [word.replace("{symbols}", str(symbols)) for word in LINK[system]]
     extension.depends = [str(root / "include" / "gollama.h")]
+
+
+def finish(extension: Path) -> None:
+    """The linked extension, where the core is from source."""
+    source_build.name_libc(str(pins.chosen()[0].target), [extension])

