@@ -43,6 +43,7 @@ from gollama.errors import (
     StateError,
     StoreError,
     TextError,
+    ThinkingError,
     UnknownOptionError,
 )
 from gollama.jobs import Stream
@@ -128,6 +129,7 @@ __all__ = [
     "SystemMessage",
     "TextError",
     "TextPart",
+    "ThinkingError",
     "Timings",
     "TokenLogprob",
     "Tool",
