@@ -44,6 +44,7 @@ from gollama.errors import (
     StateError,
     StoreError,
     TextError,
+    ThinkingError,
     UnknownOptionError,
 )
 from gollama.jobs import Stream
@@ -130,6 +131,7 @@ __all__ = [
     "SystemMessage",
     "TextError",
     "TextPart",
+    "ThinkingError",
     "Timings",
     "TokenLogprob",
     "Tool",

@@ -17,9 +17,10 @@ class TextStream:
         self._longest = max(map(len, stop), default=0)
         self._held = ""
         self.stopped = False
+        self.stopping_word: str | None = None
 
     def push(self, data: bytes) -> str:
-        """Add a token's bytes; the text that may be shown now. Sets `stopped` when a stop string came."""
+        """Add a token's bytes; the text that may be shown now. Sets `stopped` and `stopping_word` when a stop string came."""
         data = self._bytes + data
         text, used = codecs.utf_8_decode(data, "replace", False)
         self._bytes = data[used:]
@@ -38,9 +39,10 @@ class TextStream:
         if not self._stop:
             return text
         self._held += text
-        found = [index for index in map(self._held.find, self._stop) if index >= 0]
+        found = [(index, stop) for stop in self._stop if (index := self._held.find(stop)) >= 0]
         if found:
-            released, self._held = self._held[: min(found)], ""
+            first, self.stopping_word = min(found, key=lambda one: one[0])
+            released, self._held = self._held[:first], ""
             self.stopped = True
             return released
         keep = self._could_begin_stop()

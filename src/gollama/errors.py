@@ -83,6 +83,10 @@ class ChatError(GollamaError, ValueError):
     """Messages or a chat template that cannot be turned into a prompt."""
 
 
+class ThinkingError(ChatError):
+    """A limit of thinking for a model that does not think."""
+
+
 class ContextOverflowError(GollamaError, ValueError):
     """The prompt does not fit the context."""
 

@@ -87,7 +87,8 @@ class Generation:
             transcript = self._transcripts[choice]
             text = "".join([*self._shown[choice], transcript.text.finish()])
             tokens, logprobs = transcript.take()
-            self._deliver(Chunk(text, tokens, cast(FinishReason, reason), _usage(counts), _timings(counts), choice, logprobs))
+            self._deliver(Chunk(text, tokens, cast(FinishReason, reason), _usage(counts), _timings(counts), choice, logprobs,
+                                transcript.text.stopping_word if transcript.text.stopping_word in self.params.stop else None))
         self._left -= 1
         if self._left == 0:
             self._deliver(None)
@@ -138,9 +139,9 @@ def complete(chunks: Sequence[Chunk | BaseException], prompt_logprobs: list[Toke
     for chunk in whole:
         assert chunk.finish_reason and chunk.usage and chunk.timings
         choices.append(Completion(chunk.text, chunk.tokens, chunk.finish_reason, chunk.usage, chunk.timings, chunk.index, chunk.logprobs,
-                                  prompt_logprobs))
+                                  prompt_logprobs, stopping_word=chunk.stopping_word))
     if len(choices) == 1:
         return choices[0]
     first = choices[0]
     return Completion(first.text, first.tokens, first.finish_reason, first.usage, first.timings, 0, first.logprobs, prompt_logprobs,
-                      tuple(choices))
+                      tuple(choices), first.stopping_word)

@@ -117,6 +117,12 @@ class BaseStream(Generic[ChunkType]):
         self._read: Callable[[Chunk], Any] | None = None if generation.chat is None else ChunkReader(generation.chat).read
         self._done = False
 
+    @property
+    def prompt_tokens(self) -> int:
+        """How many tokens the prompt has."""
+        request = self._generation.request
+        return 0 if request is None else len(request.tokens)
+
     def _taken(self, item: Any) -> ChunkType | None:
         """A delivered chunk as it is shown; None if there is nothing to show, and at the end."""
         if isinstance(item, Chunk):

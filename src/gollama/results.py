@@ -88,6 +88,7 @@ class Completion:
     "tool_calls" (the model ended with calls of tools), "cancelled", "timeout". With `n` above 1 this is the first choice, and
     `choices` are all of them, this one too; `usage` counts the prompt once for each. `logprobs` and `prompt_logprobs` are None
     unless they were asked for; the latter begin with the prompt's second token, since nothing comes before the first.
+    `stopping_word` is the stop string that came, one of those that were asked for.
     """
 
     text: str
@@ -99,6 +100,7 @@ class Completion:
     logprobs: list[TokenLogprob] | None = None
     prompt_logprobs: list[TokenLogprob] | None = None
     choices: tuple[Completion, ...] = ()
+    stopping_word: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Chunk:
     timings: Timings | None = None
     index: int = 0
     logprobs: list[TokenLogprob] | None = None
+    stopping_word: str | None = None
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,12 @@ class ChunkReader:
         tokens, logprobs = choice.tokens[choice.told :], choice.logprobs[choice.told :]
         choice.told = len(choice.tokens)
         return ChatChunk(delta.content, tokens, completion.finish_reason if completion else None, chunk.usage, chunk.timings, chunk.index,
-                         None if chunk.logprobs is None else logprobs, delta.reasoning, tuple(delta.tool_calls), completion)
+                         None if chunk.logprobs is None else logprobs, chunk.stopping_word, delta.reasoning, tuple(delta.tool_calls),
+                         completion)
 
     def _completion(self, chunk: Chunk, choice: _Choice, reply: Reply) -> ChatCompletion:
         assert chunk.finish_reason and chunk.usage and chunk.timings
         logprobs = None if chunk.logprobs is None else choice.logprobs
-        whole = Completion("", choice.tokens, chunk.finish_reason, chunk.usage, chunk.timings, chunk.index, logprobs)
+        whole = Completion("", choice.tokens, chunk.finish_reason, chunk.usage, chunk.timings, chunk.index, logprobs,
+                           stopping_word=chunk.stopping_word)
         return _made(self._prompt, whole, reply)

@@ -19,7 +19,7 @@ from gollama.chat.json_schema.grammar import mended
 from gollama.chat.messages import Message, check_messages
 from gollama.chat.options import ChatOptions
 from gollama.chat.tools import Tool, check_tool_choice
-from gollama.errors import ChatError
+from gollama.errors import ChatError, ThinkingError
 from gollama.model import Model, existing_file
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class ChatFormatter:
         rendered, grammar, lazy = self._rendered(checked, request, options)
         found = rendered.format
         if options.thinking_budget >= 0 and not found.thinking_ends:
-            raise ChatError("thinking is a number of tokens, and the template of this model has no thinking to limit")
+            raise ThinkingError("thinking is a number of tokens, and the template of this model has no thinking to limit")
         tokens = self._tokens(checked, request, rendered.prompt)
         closing = self._closing(rendered) if options.choices else ""  # of them none is a thought
         tokens += self._model.tokenize(closing, add_special=False, parse_special=True) if closing else []

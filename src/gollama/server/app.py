@@ -11,14 +11,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from gollama.server import llamacpp, operations
+from gollama.server import llamacpp, llamacpp_completion, operations
 from gollama.server.access.gate import Accounting, Gate
 from gollama.server.access.service import Access
+from gollama.server.anthropic import messages
+from gollama.server.anthropic.events import error_form as anthropic_form
 from gollama.server.config import MIB, ServerConfig
 from gollama.server.documents import document
 from gollama.server.errors import ApiError, ErrorForms
 from gollama.server.limits import BodyLimit, HostCheck, OriginCheck, Refusals
 from gollama.server.observe import Observe
+from gollama.server.ollama import answers, vectors
+from gollama.server.ollama import models as ollama_models
+from gollama.server.ollama.told import error_form as ollama_form
 from gollama.server.openai import chat, completions, embeddings, models, responses
 from gollama.server.pool import Pool
 from gollama.server.service import Service
@@ -37,6 +42,8 @@ def create_app(pool: Pool, config: ServerConfig | None = None) -> FastAPI:
     """
     config = config or ServerConfig()
     forms = ErrorForms()
+    forms.add(messages.PREFIX, anthropic_form)
+    forms.add(answers.PREFIX, ollama_form)
     service = Service(pool, config, make_tracer(config.otlp_endpoint), forms)
     access = Access(config)
     app = FastAPI(title="gollama", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None,
@@ -44,7 +51,8 @@ def create_app(pool: Pool, config: ServerConfig | None = None) -> FastAPI:
     app.state.service, app.state.access = service, access
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     app.add_exception_handler(HTTPException, _unrouted)
-    for room in (chat, completions, embeddings, models, responses, llamacpp, operations):
+    for room in (chat, completions, embeddings, models, responses, messages, answers, vectors, ollama_models, llamacpp,
+                 llamacpp_completion, operations):
         app.include_router(room.router)
     return app
 

@@ -40,7 +40,7 @@ async def read_body(request: Request, kind: type[BodyType]) -> BodyType:
 
 
 def _told(kind: type[Body], error: ValidationError) -> ApiError:
-    found = error.errors(include_url=False, include_context=True, include_input=False)[0]
+    found = _telling(error.errors(include_url=False, include_context=True, include_input=False))
     message = found["msg"][:MOST_SHOWN]
     if found["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {message.removeprefix('Invalid JSON: ')}", code="invalid_json")
@@ -54,6 +54,15 @@ def _told(kind: type[Body], error: ValidationError) -> ApiError:
     if found["type"] == "missing":
         return ApiError(400, f"{path} is missing", param=path, code="missing_required_parameter")
     return ApiError(400, f"{path or 'the body'}: {message[:1].lower()}{message[1:]}", param=path or None, code="invalid_type")
+
+
+def _telling(found: list[Any]) -> Any:
+    """The error to tell: the first. Where a text or a list may stand and a list was given, what is wrong in the list."""
+    first = found[0]
+    if first["type"] != "string_type" or first["loc"][-1] != "str":
+        return first
+    return next((one for one in found if len(one["loc"]) > len(first["loc"]) and one["loc"][: len(first["loc"]) - 1] == first["loc"][:-1]),
+                first)
 
 
 def field_path(location: tuple[int | str, ...]) -> str:

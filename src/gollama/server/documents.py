@@ -22,22 +22,28 @@ def document(app: FastAPI) -> dict[str, Any]:
         for operations in found["paths"].values():
             for operation in operations.values():
                 operation["responses"].pop("422", None)
+                operation["responses"] = {**refusals(), **operation["responses"]}
         found.pop("components", None)
         app.openapi_schema = found
     return app.openapi_schema
 
 
-def taking(kind: type[Body], *, stream: bool = True) -> dict[str, Any]:
-    """`openapi_extra` of a route that takes such a body, and may answer with a stream of events."""
+def taking(kind: type[Body], *, stream: bool | str = True, errors: dict[str, Any] = ERROR_SCHEMA) -> dict[str, Any]:
+    """`openapi_extra` of a route that takes such a body, and may answer with a stream, of events or of the media type `stream`."""
     schema = kind.model_json_schema(ref_template=f"#/x-bodies/{kind.__name__}/$defs/{{model}}")
     definitions = schema.pop("$defs", {})
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
-    errors = {"description": "What is wrong with the request, or why it cannot be answered now",
-              "content": {"application/json": {"schema": ERROR_SCHEMA}}}
+        content[stream if isinstance(stream, str) else "text/event-stream"] = {"schema": {"type": "string"}}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _inlined(schema, definitions)}}},
-            "responses": {"200": {"description": "The answer", "content": content}, "4XX": errors, "5XX": errors}}
+            "responses": {"200": {"description": "The answer", "content": content}, **refusals(errors)}}
+
+
+def refusals(schema: dict[str, Any] = ERROR_SCHEMA) -> dict[str, Any]:
+    """The responses that any route may give."""
+    told = {"description": "What is wrong with the request, or why it cannot be answered now",
+            "content": {"application/json": {"schema": schema}}}
+    return {"4XX": told, "5XX": told}
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
 from gollama.aio import AsyncLLM
+from gollama.chat import ChatPrompt
 from gollama.errors import GollamaError, NativeError, OptionError
 from gollama.results import Usage
 from gollama.server.body import Body, read_body
@@ -95,16 +96,26 @@ async def detokenize(request: Request) -> Response:
 @router.post("/apply-template", openapi_extra=taking(ChatRequest, stream=False))
 async def apply_template(request: Request) -> Response:
     """The prompt that a chat makes."""
+    return json_response({"prompt": (await _prompt(request)).text})
+
+
+async def _prompt(request: Request) -> ChatPrompt:
     service = service_of(request)
     body = await read_body(request, ChatRequest)
     check_count(body.messages, service.config)
     try:
         async with service.model(request, body.model) as (_, llm):
             options = await chat_options(body)
-            prompt = await asyncio.to_thread(lambda: llm.render_chat(cleaned(body.messages), **options))
-            return json_response({"prompt": prompt.text})
+            return await asyncio.to_thread(lambda: llm.render_chat(cleaned(body.messages), **options))
     except GollamaError as error:
         raise as_api_error(error, frozenset(ChatRequest.model_fields)) from error
+
+
+@router.post("/v1/chat/completions/input_tokens", openapi_extra=taking(ChatRequest, stream=False))
+@router.post("/chat/completions/input_tokens", include_in_schema=False)
+async def input_tokens(request: Request) -> Response:
+    """How many tokens the prompt has that a chat makes."""
+    return json_response({"input_tokens": len((await _prompt(request)).tokens)})
 
 
 @router.post("/infill", openapi_extra=taking(InfillRequest, stream=False))

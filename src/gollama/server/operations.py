@@ -6,6 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
+from starlette.responses import PlainTextResponse
 
 from gollama.backends import DeviceMemory
 from gollama.server.body import Body, read_body
@@ -43,7 +44,7 @@ async def ready(request: Request) -> Response:
     return json_response({"status": "ready"})
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> Response:
     """For Prometheus."""
     service = service_of(request)

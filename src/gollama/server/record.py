@@ -27,6 +27,7 @@ class RequestRecord:
     model: str | None = None
     key: str | None = None  # the id of the API key that was used
     stream: bool = False
+    load_seconds: float = 0.0  # until its model was there
     usages: list[Usage] = field(default_factory=list)
     timings: list[Timings] = field(default_factory=list)
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # to be added to the response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -84,8 +85,10 @@ class Service:
     async def model(self, request: Request, asked: str | None) -> AsyncIterator[tuple[str, AsyncLLM]]:
         """The model for a request, which stays loaded in the block; its name goes into the request's record."""
         name = self.model_name(asked)
-        record_of(request.scope).model = name
+        noted = record_of(request.scope)
+        noted.model, begun = name, time.perf_counter()
         async with self.leased(name) as llm:
+            noted.load_seconds = time.perf_counter() - begun
             yield name, metered(request.scope, llm)
 
     @contextlib.asynccontextmanager

@@ -26,17 +26,18 @@ class EventStream(Response):
     """Sends pieces as they come. The block in `held`, a model's above all, is left at the end, however that comes.
 
     One piece is in the hands of the socket at a time; the next is asked for when that is taken. A reader who takes nothing for
-    `write_timeout` seconds is cut off. When the client leaves, `stop` is called, which ends the generation.
+    `write_timeout` seconds is cut off. When the client leaves, `stop` is called, which ends the generation. While nothing is to be told
+    for long, `ping` is; empty for none.
     """
 
     media_type = "text/event-stream"
 
     def __init__(self, events: Events, *, held: contextlib.AsyncExitStack, stop: Callable[[], Any], write_timeout: float,
-                 error_event: Callable[[ApiError], bytes], media_type: str | None = None, pings: bool = True) -> None:
+                 error_event: Callable[[ApiError], bytes], media_type: str | None = None, ping: bytes = PING) -> None:
         super().__init__(None, 200, HEADERS, media_type or self.media_type)
         del self.headers["content-length"]
         self._events, self._held, self._stop = events, held, stop
-        self._write_timeout, self._error_event, self._pings = write_timeout, error_event, pings
+        self._write_timeout, self._error_event, self._ping = write_timeout, error_event, ping
         self._sending: float | None = None  # since when
         self._sent = 0.0
 
@@ -87,9 +88,9 @@ class EventStream(Response):
                     await self._stop()
                     abort()  # which ends the waiting, too
                     return
-            elif self._pings and loop.time() - self._sent >= PING_SECONDS:
+            elif self._ping and loop.time() - self._sent >= PING_SECONDS:
                 self._sent = loop.time()
-                await send({"type": "http.response.body", "body": PING, "more_body": True})
+                await send({"type": "http.response.body", "body": self._ping, "more_body": True})
 
 
 def data_event(data: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -68,6 +68,8 @@ class ChatRequest(Generating):
 
 
 KNOWN = frozenset(ChatRequest.model_fields)
+Writer = Callable[[str, AsyncLLM, ChatCompletion], Any]  # of a model's name, the model, and its answer
+Teller = Callable[[str, AsyncLLM, AsyncStream[ChatChunk]], Events]
 
 
 async def chat_options(body: ChatRequest) -> dict[str, Any]:
@@ -118,23 +120,48 @@ async def chat_completions(request: Request) -> Response:
     body = await read_body(request, ChatRequest)
     check_count(body.messages, service.config)
     try:
-        if body.stream:
-            return await _streamed(request, service, body)
-        async with service.model(request, body.model) as (name, llm):
-            return json_response(await while_there(request, _whole(service, body, name, llm, record(request))))
+        return await (_streamed if body.stream else _whole)(request, service, body)
     except Exception as error:
         raise as_api_error(error, KNOWN) from error
+
+
+async def _arguments(service: Service, body: ChatRequest, llm: AsyncLLM) -> dict[str, Any]:
+    """Those of AsyncLLM.chat."""
+    return {"messages": cleaned(body.messages), "params": chat_params(body, llm, service), "timeout": time_limit(body, service.config),
+            **await chat_options(body)}
+
+
+async def answer_chat(request: Request, service: Service, body: ChatRequest, write: Writer) -> Response:
+    """The answer to a chat, as `write` puts it."""
+    async def answered() -> ChatCompletion:
+        return await llm.chat(**await _arguments(service, body, llm))
+
+    async with service.model(request, body.model) as (name, llm):
+        completion = await while_there(request, answered())
+        for choice in choices_of(completion):
+            record(request).note(choice.usage, choice.timings)
+        return json_response(write(name, llm, completion))
+
+
+async def stream_chat(request: Request, service: Service, body: ChatRequest, events: Teller, **stream_options: Any) -> Response:
+    """The same piece by piece, as `events` tells it; `stream_options` are EventStream's."""
+    async with contextlib.AsyncExitStack() as held:
+        name, llm = await held.enter_async_context(service.model(request, body.model))
+        stream = await llm.open_stream_chat(**await _arguments(service, body, llm))
+        held.push_async_callback(stream.aclose)
+        return EventStream(events(name, llm, stream), held=held.pop_all(), stop=stream.aclose,
+                           write_timeout=service.config.write_timeout, **stream_options)
 
 
 # ---- at once ----
 
 
-async def _whole(service: Service, body: ChatRequest, name: str, llm: AsyncLLM, noted: RequestRecord) -> dict[str, Any]:
-    completion = await llm.chat(cleaned(body.messages), params=chat_params(body, llm, service), timeout=time_limit(body, service.config),
-                                **await chat_options(body))
+async def _whole(request: Request, service: Service, body: ChatRequest) -> Response:
+    return await answer_chat(request, service, body, _completion)
+
+
+def _completion(name: str, llm: AsyncLLM, completion: ChatCompletion) -> dict[str, Any]:
     choices: Sequence[ChatCompletion] = choices_of(completion)
-    for choice in choices:
-        noted.note(choice.usage, choice.timings)
     return {
         "id": new_id("chatcmpl-"), "object": "chat.completion", "created": int(time.time()), "model": name,
         "system_fingerprint": fingerprint(), "choices": [_choice(llm, choice) for choice in choices],
@@ -155,14 +182,10 @@ def _choice(llm: AsyncLLM, choice: ChatCompletion) -> dict[str, Any]:
 
 
 async def _streamed(request: Request, service: Service, body: ChatRequest) -> Response:
-    async with contextlib.AsyncExitStack() as held:
-        name, llm = await held.enter_async_context(service.model(request, body.model))
-        stream = await llm.open_stream_chat(cleaned(body.messages), params=chat_params(body, llm, service),
-                                            timeout=time_limit(body, service.config), **await chat_options(body))
-        held.push_async_callback(stream.aclose)
-        chunks = ChatChunks(name, llm, usage=body.wants_usage)
-        return EventStream(chunks.events(stream, body.n or 1, record(request)), held=held.pop_all(), stop=stream.aclose,
-                           write_timeout=service.config.write_timeout, error_event=error_event)
+    def events(name: str, llm: AsyncLLM, stream: AsyncStream[ChatChunk]) -> Events:
+        return ChatChunks(name, llm, usage=body.wants_usage).events(stream, body.n or 1, record(request))
+
+    return await stream_chat(request, service, body, events, error_event=error_event)
 
 
 class ChatChunks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,7 +114,7 @@ def _check(body: CompletionRequest, service: Service) -> None:
         raise ApiError(400, "max_tokens may be 0 only with echo, and not in a stream", param="max_tokens", code="invalid_value")
 
 
-async def _task(service: Service, body: CompletionRequest, llm: AsyncLLM) -> Task:
+async def completion_task(service: Service, body: CompletionRequest, llm: AsyncLLM) -> Task:
     inputs = inputs_of(body.prompt, "prompt", service.config)
     if body.suffix is not None and not all(isinstance(one, str) for one in inputs):
         raise ApiError(400, "suffix needs prompts that are texts", param="suffix", code="invalid_value")
@@ -140,7 +140,7 @@ async def _task(service: Service, body: CompletionRequest, llm: AsyncLLM) -> Tas
 
 
 async def _whole(service: Service, body: CompletionRequest, name: str, llm: AsyncLLM, noted: RequestRecord) -> dict[str, Any]:
-    task = await _task(service, body, llm)
+    task = await completion_task(service, body, llm)
     completions = await llm.generate(task.prompts, params=task.params(service), timeout=time_limit(body, service.config))
     choices: list[dict[str, Any]] = []
     usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}}
@@ -184,19 +184,25 @@ def _choice(task: Task, number: int, completion: Completion, index: int) -> dict
 async def _streamed(request: Request, service: Service, body: CompletionRequest) -> Response:
     async with contextlib.AsyncExitStack() as held:
         name, llm = await held.enter_async_context(service.model(request, body.model))
-        task = await _task(service, body, llm)
-        params, limit = task.params(service), time_limit(body, service.config)
-        streams: list[AsyncStream[Chunk]] = []
-        for prompt in task.prompts:
-            streams.append(await llm.open_stream(prompt, params=params, timeout=limit))
-            held.push_async_callback(streams[-1].aclose)
+        task = await completion_task(service, body, llm)
+        return await stream_completion(service, held, task, lambda streams: _events(task, name, streams, record(request)),
+                                       error_event=error_event)
 
-        async def stop() -> None:
-            for stream in streams:
-                await stream.aclose()
 
-        return EventStream(_events(task, name, streams, record(request)), held=held.pop_all(), stop=stop,
-                           write_timeout=service.config.write_timeout, error_event=error_event)
+async def stream_completion(service: Service, held: contextlib.AsyncExitStack, task: Task,
+                            events: Callable[[list[AsyncStream[Chunk]]], Events], **stream_options: Any) -> Response:
+    """A stream for each prompt, as `events` tells them; `held` holds the model. `stream_options` are EventStream's."""
+    params, limit = task.params(service), time_limit(task.body, service.config)
+    streams: list[AsyncStream[Chunk]] = []
+    for prompt in task.prompts:
+        streams.append(await task.llm.open_stream(prompt, params=params, timeout=limit))
+        held.push_async_callback(streams[-1].aclose)
+
+    async def stop() -> None:
+        for stream in streams:
+            await stream.aclose()
+
+    return EventStream(events(streams), held=held.pop_all(), stop=stop, write_timeout=service.config.write_timeout, **stream_options)
 
 
 async def _events(task: Task, name: str, streams: list[AsyncStream[Chunk]], noted: RequestRecord) -> Events:

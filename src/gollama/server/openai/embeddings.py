@@ -58,7 +58,7 @@ async def embeddings(request: Request) -> Response:
     inputs = inputs_of(body.input, "input", service.config)
     try:
         async with service.model(request, body.model) as (name, llm):
-            vectors, tokens = await _embedded(llm, inputs)
+            vectors, tokens = await embedded(llm, inputs)
     except TextError as error:
         raise ApiError(400, str(error).replace("texts[", "input["), param="input", code="invalid_value") from None
     except (OptionError, NativeError) as error:
@@ -66,15 +66,15 @@ async def embeddings(request: Request) -> Response:
     except Exception as error:
         raise as_api_error(error, KNOWN) from error
     if body.dimensions is not None:
-        vectors = _shortened(vectors, body.dimensions)
+        vectors = shortened(vectors, body.dimensions)
     record(request).note(Usage(tokens, 0), None)
     data = [{"object": "embedding", "index": index, "embedding": _encoded(vector, body.encoding_format)}
             for index, vector in enumerate(vectors)]
     return json_response({"object": "list", "data": data, "model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
 
 
-async def _embedded(llm: AsyncLLM, inputs: list[str | list[int]]) -> tuple[numpy.ndarray, int]:
-    """The vectors, and the number of tokens."""
+async def embedded(llm: AsyncLLM, inputs: list[str | list[int]], *, truncate: bool = False) -> tuple[numpy.ndarray, int]:
+    """The vectors, and the number of tokens. With `truncate` of a text that is too long the beginning counts."""
     def run() -> tuple[numpy.ndarray, int]:
         for index, one in enumerate(inputs):
             if not isinstance(one, str):
@@ -82,12 +82,13 @@ async def _embedded(llm: AsyncLLM, inputs: list[str | list[int]]) -> tuple[numpy
                     llm.sync.model.check_tokens(one)
                 except OptionError as error:
                     raise TextError(f"texts[{index}]: {error}") from None
-        return llm.sync.embed(inputs), sum(len(llm.sync.tokenize(one)) if isinstance(one, str) else len(one) for one in inputs)
+        tokens = sum(len(llm.sync.tokenize(one)) if isinstance(one, str) else len(one) for one in inputs)
+        return llm.sync.embed(inputs, truncate=truncate), tokens
 
     return await asyncio.to_thread(run)
 
 
-def _shortened(vectors: numpy.ndarray, dimensions: int) -> numpy.ndarray:
+def shortened(vectors: numpy.ndarray, dimensions: int) -> numpy.ndarray:
     """The first numbers of each vector, brought to length 1 again."""
     import numpy
 

@@ -87,6 +87,7 @@ class Generating(Body):
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     service_tier: str | None = None
+    id_slot: int | None = None
 
     @property
     def wants_usage(self) -> bool:

@@ -39,10 +39,12 @@ def usage_object(usages: Sequence[Usage]) -> dict[str, Any]:
 
 def timings_object(timings: Timings) -> dict[str, Any]:
     """As llama-server's `timings`."""
-    computed = timings.prompt_tokens - timings.cached_tokens
+    computed, later = timings.prompt_tokens - timings.cached_tokens, max(timings.completion_tokens - 1, 0)
     found = {"cache_n": timings.cached_tokens, "prompt_n": computed, "prompt_ms": timings.prompt_seconds * 1000,
+             "prompt_per_token_ms": timings.prompt_seconds * 1000 / computed if computed else 0.0,
              "prompt_per_second": timings.prompt_tokens_per_second, "predicted_n": timings.completion_tokens,
              "predicted_ms": timings.decode_seconds * 1000, "predicted_per_second": timings.decode_tokens_per_second,
+             "predicted_per_token_ms": timings.decode_seconds * 1000 / later if later else 0.0,
              "queue_ms": timings.queue_seconds * 1000}
     if timings.drafted_tokens:
         found |= {"draft_n": timings.drafted_tokens, "draft_n_accepted": timings.accepted_tokens}
