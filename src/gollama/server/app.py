@@ -25,6 +25,7 @@ from gollama.server.ollama import answers, vectors
 from gollama.server.ollama import models as ollama_models
 from gollama.server.ollama.told import error_form as ollama_form
 from gollama.server.openai import chat, completions, embeddings, models, responses
+from gollama.server.page import router as page
 from gollama.server.pool import Pool
 from gollama.server.service import Service
 from gollama.server.tracing import make_tracer
@@ -54,6 +55,8 @@ def create_app(pool: Pool, config: ServerConfig | None = None) -> FastAPI:
     for room in (chat, completions, embeddings, models, responses, messages, answers, vectors, ollama_models, llamacpp,
                  llamacpp_completion, operations):
         app.include_router(room.router)
+    if config.page:
+        app.include_router(page)
     return app
 
 
