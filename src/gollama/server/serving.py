@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gollama.errors import NativeError
 from gollama.model import existing_file
-from gollama.models import known_models, resolve
+from gollama.models import FileSource, ModelRegistry, parse
 from gollama.server.app import create_app
 from gollama.server.config import ServerConfig
 from gollama.server.pool import Pool, make_pool
@@ -139,9 +141,7 @@ def make_server(app: FastAPI, config: ServerConfig) -> Server:
 def run(config: ServerConfig) -> None:
     """Serve until a signal ends it. ModelNotFoundError for a path that is not there; NativeError where a model that is to be loaded
     first cannot be."""
-    for source in config.served.values():
-        if source not in known_models() and ":" not in source:
-            existing_file(resolve(source))
+    _look_for(config.served.values())
     set_up_logs(config)
     app = create_app(make_pool(config), config)
     server = make_server(app, config)
@@ -154,6 +154,16 @@ def run(config: ServerConfig) -> None:
     server.run()
     if service.failed:
         raise NativeError("a model cannot be loaded, as the log says; --no-preload serves without")
+
+
+def _look_for(sources: Iterable[str]) -> None:
+    """ModelNotFoundError for a path without a file, and for a name that nobody knows. Nothing is fetched."""
+    registry = ModelRegistry()
+    for source in sources:
+        if not os.path.exists(source) and registry.locate(source, note=False) is None:
+            name = parse(source)
+            if isinstance(name, FileSource):
+                existing_file(Path(name.path))
 
 
 class Background:
