@@ -13,6 +13,7 @@ from gollama import errors
 logger = logging.getLogger("gollama.server")
 
 INVALID = "invalid_request_error"
+MOST_TOLD = 600  # characters of a message
 # a message of gollama's that begins with the path of the field it is about
 FIELD = re.compile(r"([a-z][a-z_]*(?:\[\d+\]|\.[A-Za-z_]\w*)*)(?=[ :.]|$)")
 
@@ -59,7 +60,7 @@ def as_api_error(error: BaseException, known: frozenset[str] = frozenset()) -> A
     """Any exception as an answer. `known` are the request's fields, which a message may begin with."""
     if isinstance(error, ApiError):
         return error
-    message = str(error)
+    message = _clipped(str(error))
     if isinstance(error, errors.ContextOverflowError):
         return ApiError(400, message, param="messages" if "messages" in known else "prompt" if "prompt" in known else "input",
                         code="context_length_exceeded")
@@ -74,6 +75,11 @@ def as_api_error(error: BaseException, known: frozenset[str] = frozenset()) -> A
         return unavailable("memory ran out", "out_of_memory")
     log_failure(error)
     return ApiError(500, "something went wrong in the server; its log says more", type="server_error", code="internal_error")
+
+
+def _clipped(message: str) -> str:
+    """Without the middle of a long one, which cites what was sent."""
+    return message if len(message) <= MOST_TOLD else f"{message[:MOST_TOLD // 2]} … {message[-MOST_TOLD // 2:]}"
 
 
 def _field(message: str, known: frozenset[str]) -> str | None:

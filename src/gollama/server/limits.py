@@ -45,6 +45,8 @@ class HostCheck:
         self._app, self._hosts = app, frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and sum(name == b"host" for name, _ in scope["headers"]) > 1:
+            raise ApiError(400, "a request names one host", code="invalid_host", headers={"Connection": "close"})
         if scope["type"] == "http" and self._hosts and _host(scope) not in self._hosts:
             raise ApiError(421, "this server does not answer to that host name (allowed_hosts)", code="host_not_allowed")
         await self._app(scope, receive, send)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gollama.errors import NativeError
 from gollama.model import existing_file
-from gollama.models import known_models, resolve
+from gollama.models import FileSource, ModelRegistry, parse
 from gollama.server.app import create_app
 from gollama.server.config import ServerConfig
 from gollama.server.pool import Pool, make_pool
@@ -26,17 +28,21 @@ from gollama.server.sse import ABORT
 
 MOST_HEAD = 64 * 1024  # bytes of a request's first line and headers
 MOST_HEADERS = 100
+LEAST_RATE = 500  # bytes a second of a body, beyond the first `read_timeout` seconds
 POLL_SECONDS = 0.01
 REFUSAL = b"HTTP/1.1 %b\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
-def protocol_of(read_timeout: float) -> type[HttpToolsProtocol]:
-    """uvicorn's protocol, where the head of a request must be there after `read_timeout` seconds, be of some size, and each piece
-    of the body follow within that time."""
+def protocol_of(read_timeout: float, write_timeout: float) -> type[HttpToolsProtocol]:
+    """uvicorn's protocol, where the head of a request must be there after `read_timeout` seconds and be of some size, each piece of the
+    body follow within that time, and all of it come at some rate; and where a reader must take something within `write_timeout`."""
 
     class Protocol(HttpToolsProtocol):
         access_log = property(lambda self: False, lambda self, value: None)  # there is one of our own, without queries
         _timer: asyncio.TimerHandle | None = None
+        _writing: asyncio.TimerHandle | None = None
+        _body_since = 0.0
+        _body = 0
         _refused = False
         _in_head = True
         _head = 0
@@ -47,6 +53,7 @@ def protocol_of(read_timeout: float) -> type[HttpToolsProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
+            self._stop_watching()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -55,7 +62,9 @@ def protocol_of(read_timeout: float) -> type[HttpToolsProtocol]:
             if self._in_head:
                 self._head += len(data)
             elif self._timer is not None:
-                self._wait()
+                self._body += len(data)
+                left = self._body_since + read_timeout + self._body / LEAST_RATE - self.loop.time()
+                self._wait(max(0.0, min(read_timeout, left)))
             super().data_received(data)
             if self._in_head and self._head > MOST_HEAD:
                 self._refuse(b"431 Request Header Fields Too Large")
@@ -73,6 +82,7 @@ def protocol_of(read_timeout: float) -> type[HttpToolsProtocol]:
             if len(self.headers) > MOST_HEADERS or size > MOST_HEAD:
                 self._refuse(b"431 Request Header Fields Too Large")
                 return
+            self._body_since, self._body = self.loop.time(), 0
             self._wait()
             super().on_headers_complete()
 
@@ -86,9 +96,32 @@ def protocol_of(read_timeout: float) -> type[HttpToolsProtocol]:
             if not self._refused:
                 super().on_message_complete()
 
-        def _wait(self) -> None:
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._watch(self.transport.get_write_buffer_size())
+
+        def resume_writing(self) -> None:
+            self._stop_watching()
+            super().resume_writing()
+
+        def _watch(self, size: int) -> None:
+            self._writing = self.loop.call_later(write_timeout, self._abort_if_stuck, size)
+
+        def _abort_if_stuck(self, size: int) -> None:
+            left = self.transport.get_write_buffer_size()
+            if left >= size:  # nothing was taken; a stream adds nothing while it waits
+                self.transport.abort()
+            else:
+                self._watch(left)
+
+        def _stop_watching(self) -> None:
+            if self._writing is not None:
+                self._writing.cancel()
+                self._writing = None
+
+        def _wait(self, seconds: float = read_timeout) -> None:
             self._stop_waiting()
-            self._timer = self.loop.call_later(read_timeout, self._refuse, b"408 Request Timeout")
+            self._timer = self.loop.call_later(seconds, self._refuse, b"408 Request Timeout")
 
         def _stop_waiting(self) -> None:
             if self._timer is not None:
@@ -126,8 +159,8 @@ class Server(uvicorn.Server):
 
 def make_server(app: FastAPI, config: ServerConfig) -> Server:
     settings = uvicorn.Config(
-        app, host=config.host, port=config.port, uds=config.uds, http=protocol_of(config.read_timeout), ws="none", lifespan="on",
-        log_config=None, access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=config.keep_alive,
+        app, host=config.host, port=config.port, uds=config.uds, http=protocol_of(config.read_timeout, config.write_timeout), ws="none",
+        lifespan="on", log_config=None, access_log=False, server_header=False, proxy_headers=False, timeout_keep_alive=config.keep_alive,
         timeout_graceful_shutdown=config.drain_timeout, ssl_certfile=config.tls_cert,
         ssl_keyfile=config.tls_key, limit_concurrency=config.max_connections + 1)
 
@@ -140,9 +173,7 @@ def make_server(app: FastAPI, config: ServerConfig) -> Server:
 def run(config: ServerConfig) -> None:
     """Serve until a signal ends it. ModelNotFoundError for a path that is not there; NativeError where a model that is to be loaded
     first cannot be."""
-    for source in config.served.values():
-        if source not in known_models() and ":" not in source:
-            existing_file(resolve(source))
+    _look_for(config.served.values())
     set_up_logs(config)
     app = create_app(make_pool(config), config)
     server = make_server(app, config)
@@ -155,6 +186,16 @@ def run(config: ServerConfig) -> None:
     server.run()
     if service.failed:
         raise NativeError("a model cannot be loaded, as the log says; --no-preload serves without")
+
+
+def _look_for(sources: Iterable[str]) -> None:
+    """ModelNotFoundError for a path without a file, and for a name that nobody knows. Nothing is fetched."""
+    registry = ModelRegistry()
+    for source in sources:
+        if not os.path.exists(source) and registry.locate(source, note=False) is None:
+            name = parse(source)
+            if isinstance(name, FileSource):
+                existing_file(Path(name.path))
 
 
 class Background:

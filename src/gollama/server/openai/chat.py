@@ -17,7 +17,7 @@ from gollama.results import ChatChunk, ChatCompletion, Timings, Usage
 from gollama.server.body import read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
-from gollama.server.openai.fields import MOST_LOGPROBS, Generating, sampling_params, time_limit
+from gollama.server.openai.fields import MOST_LOGPROBS, MOST_TOOLS, Generating, sampling_params, time_limit
 from gollama.server.openai.messages import MOST_MESSAGES, check_count, cleaned
 from gollama.server.openai.parts import (
     DONE,
@@ -44,7 +44,7 @@ class ChatRequest(Generating):
 
     messages: list[dict[str, Any]] = Field(max_length=MOST_MESSAGES)
     max_completion_tokens: int | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = Field(None, max_length=MOST_TOOLS)
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None

@@ -12,10 +12,13 @@ from gollama.options import SEED_MAX, SamplingParams
 from gollama.server.body import Body
 from gollama.server.config import ServerConfig
 from gollama.server.errors import ApiError
+from gollama.server.openai.schemas import check_grammar
 
 MOST_STOPS = 64
 MOST_LOGPROBS = 20
 MOST_BIASES = 4096
+MOST_TOOLS = 128  # which is OpenAI's, too
+MOST_BREAKERS, LONGEST_BREAKER = 16, 64  # each is compared with the whole vocabulary
 LONGEST_ID = 10  # digits
 
 # name in the request, name in SamplingParams
@@ -113,6 +116,11 @@ def sampling_params(body: Generating, llm: AsyncLLM, config: ServerConfig, **mor
         values["stop"] = stops
     if body.logit_bias:
         values["logit_bias"] = _biases(body.logit_bias, llm)
+    check_grammar(body.grammar)
+    breakers = body.dry_sequence_breakers or []
+    if len(breakers) > MOST_BREAKERS or any(len(one) > LONGEST_BREAKER for one in breakers):
+        raise ApiError(400, f"dry_sequence_breakers may hold {MOST_BREAKERS} texts of {LONGEST_BREAKER} characters at most",
+                       param="dry_sequence_breakers", code="too_many")
     if (body.n or 1) > config.max_choices:
         raise ApiError(400, f"n must be at most {config.max_choices} (max_choices), not {body.n}", param="n", code="too_many")
     values["max_tokens"] = token_limit(body, llm, config)

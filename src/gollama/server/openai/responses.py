@@ -17,7 +17,7 @@ from gollama.server.body import read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
 from gollama.server.openai.chat import chosen_tools
-from gollama.server.openai.fields import MOST_LOGPROBS, Generating, sampling_params, time_limit
+from gollama.server.openai.fields import MOST_LOGPROBS, MOST_TOOLS, Generating, sampling_params, time_limit
 from gollama.server.openai.messages import check_count, cleaned
 from gollama.server.openai.parts import chat_logprobs, finish_reason, new_id
 from gollama.server.openai.response_events import ResponseEvents
@@ -41,7 +41,7 @@ class ResponsesRequest(Generating):
     input: str | list[dict[str, Any]]
     instructions: str | None = None
     max_output_tokens: int | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = Field(None, max_length=MOST_TOOLS)
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: dict[str, Any] | None = None
