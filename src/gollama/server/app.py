@@ -18,6 +18,7 @@ from gollama.server.errors import ApiError, ErrorForms
 from gollama.server.limits import BodyLimit, HostCheck, OriginCheck, Refusals
 from gollama.server.observe import Observe
 from gollama.server.openai import chat, completions, embeddings, models, responses
+from gollama.server.page import router as page
 from gollama.server.pool import Pool
 from gollama.server.service import Service
 from gollama.server.tracing import make_tracer
@@ -43,6 +44,8 @@ def create_app(pool: Pool, config: ServerConfig | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _unrouted)
     for room in (chat, completions, embeddings, models, responses, llamacpp, operations):
         app.include_router(room.router)
+    if config.page:
+        app.include_router(page)
     return app
 
 

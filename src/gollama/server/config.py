@@ -61,6 +61,7 @@ class ServerConfig:
     cors_origins: Sequence[str] = described((), "origins whose pages may use it; none: no page of another origin; kept as a tuple")
     # what is told
     metrics: bool = option(True, "serve /metrics", bool)
+    page: bool = option(True, "serve a page to chat and to watch the metrics, at /", bool)
     access_log: str = option("text", "a line for each request, on stderr: text, json, off", str, choices=("text", "json", "off"))
     log_level: str = option("info", "least severity that is logged", str, choices=("debug", "info", "warning", "error"))
     otlp_endpoint: str | None = option(None, "where OpenTelemetry traces are sent, http://HOST:4318; None: nowhere", str, optional=True)
