@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from gollama.server import ServerConfig, read_config
@@ -125,7 +126,7 @@ def rendered(tmp_path: Path, **given: Any) -> dict[str, Any]:
     used = merged(values, given)
     context = {"Values": used, "Chart": {name[0].upper() + name[1:]: value for name, value in chart.items()},
                "Release": {"Name": "team", "Namespace": "ai", "Service": "Helm"}}
-    check_values(tmp_path, used)
+    check_values(used)
     helpers = (CHART / "templates" / "_helpers.tpl").read_text(encoding="utf-8")
     found = {}
     for file in sorted((CHART / "templates").glob("*.yaml")):
@@ -138,10 +139,9 @@ def rendered(tmp_path: Path, **given: Any) -> dict[str, Any]:
     return found
 
 
-def check_values(tmp_path: Path, values: Mapping[str, Any]) -> None:
-    file = tmp_path / "values.json"
-    file.write_text(json.dumps(values), encoding="utf-8")
-    run(sys.executable, "-m", "check_jsonschema", "--schemafile", CHART / "values.schema.json", file)
+def check_values(values: Mapping[str, Any]) -> None:
+    """As Helm does. ValidationError."""
+    jsonschema.validate(values, json.loads((CHART / "values.schema.json").read_text(encoding="utf-8")), jsonschema.Draft7Validator)
 
 
 ALL = {"autoscaling": {"enabled": True}, "serviceMonitor": {"enabled": True, "bearerSecret": {"name": "keys", "key": "metrics"}},
@@ -195,10 +195,10 @@ def test_the_server_takes_the_settings_of_the_chart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [
     {"config": {"models": []}}, {"replicas": 2}, {"service": {"type": "Other"}}, {"image": {"repository": ""}},
 ])
-def test_values_that_are_wrong_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+def test_values_that_are_wrong_are_refused(wrong: dict[str, Any]) -> None:
     (values,) = read_yaml((CHART / "values.yaml").read_text(encoding="utf-8"))
-    with pytest.raises(AssertionError, match="Schema validation errors"):
-        check_values(tmp_path, merged(values, wrong))
+    with pytest.raises(jsonschema.ValidationError):
+        check_values(merged(values, wrong))
 
 
 def test_the_chart_is_of_this_version() -> None:

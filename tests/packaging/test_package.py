@@ -41,3 +41,8 @@ def test_the_distribution_is_named_and_needs_what_it_says() -> None:
 
 def test_types_are_shipped() -> None:
     assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_page_s_files_are_shipped() -> None:
+    kinds = {file.suffix for file in (PACKAGE / "server" / "page").iterdir()}
+    assert kinds >= {".html", ".js", ".css", ".svg"}

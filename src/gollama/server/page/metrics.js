@@ -75,7 +75,7 @@ class Chart {
     const [least, most, last] = [Math.min(...known), Math.max(...known), known.at(-1)];
     const { show, top = most || 1 } = this.series;
     this.#value.textContent = show(last);
-    this.#most.textContent = ` of ${show(top)}`; // the chart's upper edge
+    this.#most.textContent = ` scale ${show(top)}`;
     [last, least, most].forEach((one, at) => { this.#cells[at].textContent = show(one); });
     const first = KEPT - this.#samples.length;
     const points = this.#samples.map((sample, at) => (sample === null ? "" : `${(first + at) * 2},${38 - (36 * sample) / top}`));
