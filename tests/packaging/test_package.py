@@ -36,7 +36,7 @@ def test_the_distribution_is_named_and_needs_what_it_says() -> None:
     metadata = importlib.metadata.metadata("gollama-cpu")
     assert metadata["Version"] == gollama.__version__ and metadata["License-Expression"] == "MIT"
     needed = {line.split(">")[0].split(";")[0].strip() for line in metadata.get_all("Requires-Dist", []) if "extra" not in line}
-    assert needed == {"cffi", "filelock", "huggingface_hub", "numpy", "platformdirs", "rich", "tomli", "truststore", "typer"}
+    assert needed == {"cffi", "filelock", "gguf", "huggingface_hub", "numpy", "platformdirs", "rich", "tomli", "truststore", "typer"}
 
 
 def test_types_are_shipped() -> None:

@@ -176,7 +176,7 @@ def test_metrics_are_drawn_and_written(opened: Open) -> None:
     page.click("summary:has-text('table')")
     rows = dict(page.locator("#rows tr").evaluate_all("rows => rows.map(row => [row.cells[0].textContent, row.cells[3].textContent])"))
     assert len(rows) == 6 and float(rows["Tokens per second"]) > 0 and rows["Time to first token"].endswith(" ms")
-    assert float(rows["KV in use"].split()[0]) > 0 and float(rows["Memory of the models"].split()[0]) > 50
+    assert float(rows["KV in use"].split()[0]) > 0 and float(rows["Model memory"].split()[0]) > 50
 
 
 def test_the_key_goes_along_and_stays_in_the_tab(opened: Open) -> None:

@@ -15,7 +15,7 @@ const SERIES = [
   { name: "Tokens per second", now: rate("llamacpp:tokens_predicted_total"), show: (value) => value.toFixed(1) },
   { name: "Time to first token", now: mean("gollama_time_to_first_token_seconds"), show: (value) => `${(value * 1000).toFixed(0)} ms` },
   { name: "KV in use", now: (at) => at("gollama_kv_usage_ratio", Math.max), show: (value) => `${(value * 100).toFixed(1)} %`, top: 1 },
-  { name: "Memory of the models", now: memory, show: (value) => `${(value / 2 ** 20).toFixed(0)} MiB` },
+  { name: "Model memory", now: memory, show: (value) => `${(value / 2 ** 20).toFixed(0)} MiB` },
 ];
 
 function rate(name) {
