@@ -102,6 +102,11 @@ async def ask(contender: Contender, label: str, tokens: int = TOKENS) -> tuple[i
     return found.usage.get("completion_tokens") or len(found.arrivals), found.arrivals[0]
 
 
+async def warmed(contender: Contender) -> None:
+    """As the engine alone is: all sequences are there."""
+    await asyncio.gather(*(ask(contender, "warm", 2) for _ in range(SEQUENCES if contender.clients != ONE_AT_A_TIME else 1)))
+
+
 async def measure(contender: Contender, clients: int, number: int) -> None:
     async def client(which: int) -> list[tuple[int, float]]:
         return [await ask(contender, f"{number}-{which}-{again}") for again in range(CLIENTS[clients])]
@@ -146,13 +151,13 @@ def main() -> None:
     with contextlib.ExitStack() as running:
         for contender in found:
             running.enter_context(up(contender, cores[0]))
-            asyncio.run(ask(contender, "warm", 4))
+            asyncio.run(warmed(contender))
+        memory = found[0].resident()  # before its cache of prompts fills
         for number in range(arguments.rounds):
             for clients in CLIENTS:
                 for contender in found if number % 2 == 0 else found[::-1]:
                     if clients in contender.clients:
                         asyncio.run(measure(contender, clients, number))
-        memory = found[0].resident()
     engine = int(subprocess.run([sys.executable, "-c", ENGINE, model, str(CONTEXT), str(SEQUENCES)], check=True, capture_output=True,
                                 text=True).stdout) * 1024 / 1e6
     rows = compared(found)
