@@ -49,10 +49,9 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-@pytest.mark.usefixtures("every_core")
 def test_loading_and_closing_200_times_keeps_memory_bounded(tiny_path: Path) -> None:
     def cycle() -> None:
-        with gollama.LLM(tiny_path, context_size=128, threads=2) as llm:
+        with gollama.LLM(tiny_path, context_size=128) as llm:
             llm.generate("the sky", max_tokens=2)
 
     for _ in range(30):
