@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gollama.errors import NativeError
 from gollama.model import existing_file
-from gollama.models import known_models, resolve
+from gollama.models import FileSource, ModelRegistry, parse
 from gollama.server.app import create_app
 from gollama.server.config import ServerConfig
 from gollama.server.pool import Pool, make_pool
@@ -140,8 +141,10 @@ def run(config: ServerConfig) -> None:
     """Serve until a signal ends it. ModelNotFoundError for a path that is not there; NativeError where a model that is to be loaded
     first cannot be."""
     for source in config.served.values():
-        if source not in known_models() and ":" not in source:
-            existing_file(resolve(source))
+        if Path(source).exists() or isinstance(parse(source), FileSource):
+            existing_file(source)
+        elif ":" not in source:
+            ModelRegistry().find(source)
     set_up_logs(config)
     app = create_app(make_pool(config), config)
     server = make_server(app, config)
