@@ -116,7 +116,7 @@ def test_log_probabilities(llama: ollama.Client) -> None:
 
 
 def test_a_prompt_that_is_too_long_is_shortened_unless_it_must_not_be(http: httpx2.Client) -> None:
-    body: dict[str, Any] = {"model": "smollm2", "prompt": "word " * 3000, "raw": True, "stream": False, "options": {"num_predict": 2}}
+    body: dict[str, Any] = {"model": "smollm2", "prompt": "word " * 1100, "raw": True, "stream": False, "options": {"num_predict": 2}}
     assert http.post("/api/generate", json=body).json()["prompt_eval_count"] < 1024
     assert http.post("/api/generate", json={**body, "truncate": False}).status_code == 400
 
@@ -133,9 +133,9 @@ def test_texts_become_vectors(llama: ollama.Client, llm: AsyncLLM) -> None:
     assert np.allclose(llama.embeddings("smollm2", "a cat").embedding, reply.embeddings[0], atol=1e-5)
     short = llama.embed("smollm2", "a cat", dimensions=8).embeddings[0]
     assert len(short) == 8 and np.isclose(np.linalg.norm(short), 1)
-    assert len(llama.embed("smollm2", "word " * 3000).embeddings) == 1
+    assert len(llama.embed("smollm2", "word " * 1100).embeddings) == 1
     with pytest.raises(ollama.ResponseError):
-        llama.embed("smollm2", "word " * 3000, truncate=False)
+        llama.embed("smollm2", "word " * 1100, truncate=False)
 
 
 def test_models_are_listed_and_shown(llama: ollama.Client, http: httpx2.Client, llm: AsyncLLM) -> None:
