@@ -31,7 +31,7 @@ ROUTES: Mapping[str, frozenset[str]] = MappingProxyType({
             "/v1/chat/completions", "/chat/completions", "/v1/completions", "/completions", "/completion", "/v1/embeddings", "/embeddings",
             "/embedding", "/v1/responses", "/responses", "/v1/responses/{response_id}", "/v1/responses/{response_id}/input_items",
             "/v1/rerank", "/rerank", "/v1/reranking", "/reranking", "/tokenize", "/detokenize", "/apply-template", "/infill",
-            "/v1/messages", "/v1/messages/count_tokens",
+            "/v1/chat/completions/input_tokens", "/chat/completions/input_tokens", "/v1/messages", "/v1/messages/count_tokens",
             "/api/chat", "/api/generate", "/api/embed", "/api/embeddings"),
 })
 _PATTERNS = sorted(((compile_path(path)[0], path) for path in ROUTES if "{" in path), key=lambda one: len(one[1]), reverse=True)
