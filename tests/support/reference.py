@@ -1,8 +1,8 @@
 """llama.cpp's own tools, built from the pinned source against the pinned libraries.
 
 What they run:
-    llama-completion -m MODEL -p PROMPT -n COUNT --temp 0 -t 2 -no-cnv --no-display-prompt
-    llama-embedding -m MODEL -p "ONE<#sep#>TWO" --embd-separator "<#sep#>" --embd-output-format array -c 512 -t 2 [--pooling NAME]
+    llama-completion -m MODEL -p PROMPT -n COUNT --temp 0 -t 1 -no-cnv --no-display-prompt
+    llama-embedding -m MODEL -p "ONE<#sep#>TWO" --embd-separator "<#sep#>" --embd-output-format array -c 512 -t 1 [--pooling NAME]
     llama-perplexity -m MODEL -f FILE -c WINDOW -b WINDOW -t 1
 """
 
@@ -59,7 +59,7 @@ def greedy(program: Path, model: Path, prompt: str, count: int) -> str:
 def embeddings(program: Path, model: Path, texts: list[str], *options: str) -> list[list[float]]:
     """The tool's vectors of the texts, scaled to length 1."""
     given = ["-p", "<#sep#>".join(texts), "--embd-separator", "<#sep#>", "--embd-output-format", "array", "-c", "512", "-t", "1", *options]
-    for _ in range(3):  # now and then, once in some hundred runs, the tool prints what is no JSON
+    for _ in range(20):  # now and then, more often on a busy machine, the tool ends before what it prints is out
         result = subprocess.run([str(program), "-m", str(model), *given], capture_output=True, check=True, cwd=program.parent,
                                 stdin=subprocess.DEVNULL)
         with contextlib.suppress(json.JSONDecodeError):

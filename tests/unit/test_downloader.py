@@ -341,5 +341,5 @@ def test_nothing_stays_open(hub: HubServer, tmp_path: Path) -> None:
     hub.faults.append(Fault("/store/", status=404))
     with pytest.raises(DownloadError):
         downloader().download([(remote(hub), tmp_path / "never")])
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith("gollama")]
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("gollama-download")]
     assert threads == [] and len(os.listdir("/proc/self/fd")) <= before + 8  # the server's own ends may linger
