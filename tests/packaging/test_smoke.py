@@ -1,6 +1,7 @@
-"""What every core must do, on any platform: with nothing but its wheel, pytest and the package gguf.
+"""What every core must do, on any platform: with nothing but its wheel and pytest.
 
-GOLLAMA_TEST_MODEL is the file of SmolLM2 where it cannot be fetched.
+GOLLAMA_TEST_MODEL is the file of SmolLM2 where it cannot be fetched, GOLLAMA_TEST_TINY that of tests/support/tiny.py where it cannot be
+written; with both, `pytest --noconftest` runs this file by itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,16 @@ import gollama
 from gollama import LLM, _native, models
 
 TEXTS = ["the sky", "a blue", "the", "a sky"]
+
+
+@pytest.fixture(scope="module")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    given = os.environ.get("GOLLAMA_TEST_TINY")
+    if given:
+        return Path(given)
+    from tests.support import tiny
+
+    return tiny.write(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
 
 
 @pytest.fixture
