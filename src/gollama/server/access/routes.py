@@ -21,7 +21,7 @@ def _each(scopes: Iterable[str], *paths: str) -> dict[str, frozenset[str]]:
 
 # by a route's path; one of the scopes is enough
 ROUTES: Mapping[str, frozenset[str]] = MappingProxyType({
-    **_each(OPEN, "/", "/favicon.ico", "/page/{path:path}", "/health", "/v1/health", "/ready"),
+    **_each(OPEN, "/", "/favicon.ico", "/page/{name}", "/health", "/v1/health", "/ready"),
     **_each(ANY, "/openapi.json"),
     **_each([METRICS], "/metrics"),
     **_each(RULING, "/models/load", "/models/unload"),
