@@ -159,8 +159,11 @@ LEAVING = {
     "with a lease": "lease = pool.get({path!r})",
     "while a daemon generates": """
 def ask():
-    with pool.get({path!r}) as llm:
-        llm.generate(["the"] * 5, ignore_eos=True)
+    try:
+        with pool.get({path!r}) as llm:
+            llm.generate(["the"] * 5, ignore_eos=True)
+    except gollama.ClosedError:  # the end may come between the two
+        pass
 threading.Thread(target=ask, daemon=True).start()
 while not pool.status()[{path!r}].leases:
     time.sleep(0.001)
