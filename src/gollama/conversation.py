@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from gollama import _files
 from gollama.chat import Message, as_dict, split_options
 from gollama.chat.messages import check_messages
 from gollama.errors import ChatError, ContextOverflowError, OptionError
@@ -63,14 +64,8 @@ class BaseConversation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the messages to a file, as JSON."""
         text = json.dumps({"format": FORMAT, "messages": self.messages}, ensure_ascii=False, indent=1)
-        target = Path(path)
-        new = target.with_name(f".{target.name}.new")
-        try:
-            new.write_text(text + "\n", encoding="utf-8")
-            os.replace(new, target)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
+        with _files.replacing(Path(path)) as file:
+            file.write(f"{text}\n".encode())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take the messages of a file that `save` wrote in place of those there are. ChatError if it is none; then nothing changes."""
@@ -155,10 +150,16 @@ class Conversation(BaseConversation):
 class AsyncConversation(BaseConversation):
     __doc__ = BaseConversation.__doc__
 
+    async def _fitted(self, messages: list[dict[str, Any]], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """As _fitting, which renders the chat, without keeping the event loop from its other tasks."""
+        import asyncio  # as long to import as all of gollama
+
+        return await asyncio.to_thread(self._fitting, messages, options)
+
     async def send(self, text: str, **options: Any) -> ChatCompletion:
         """As Conversation.send; with `tools` that are functions, as in AsyncLLM.run_tools."""
         asked = self._asked(text)
-        fitting = self._fitting(asked, options)
+        fitting = await self._fitted(asked, options)
         if _runs(options):
             run: ToolRun = await self._llm.run_tools(fitting, **options)
             self.messages = [*asked, *run.messages[len(fitting) :]]
@@ -170,7 +171,8 @@ class AsyncConversation(BaseConversation):
     async def stream(self, text: str, **options: Any) -> AsyncIterator[ChatChunk]:
         """As Conversation.stream: `async for chunk in conversation.stream(…)`."""
         asked = self._asked(text)
-        async with self._llm.stream_chat(self._fitting(asked, options), **options) as chunks:
+        fitting = await self._fitted(asked, options)
+        async with await self._llm.open_stream_chat(fitting, **options) as chunks:
             async for chunk in chunks:
                 if chunk.completion is not None:
                     self.messages = [*asked, chunk.completion.message]

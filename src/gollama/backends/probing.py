@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gollama import _native
+from gollama import _files, _native
 from gollama._cache import cache_directory
 from gollama.backends import drivers, loading
 from gollama.backends.installed import InstalledBackend
@@ -155,11 +155,7 @@ def child(given: str, answer: str) -> None:
 
 def _damage(backend: InstalledBackend) -> str | None:
     for file, (_, digest) in zip(backend.files, backend.modules, strict=True):
-        found = hashlib.sha256()
-        with file.open("rb") as content:
-            while block := content.read(1 << 20):
-                found.update(block)
-        if found.hexdigest() != digest:
+        if _files.sha256(file) != digest:
             return (f"{file} is not the file that was released: install it anew, "
                     f"`pip install --force-reinstall --no-deps {backend.distribution}`")
     return None

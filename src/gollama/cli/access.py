@@ -13,12 +13,9 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from gollama.cli import output
 from gollama.cli.application import JsonOption, app
-from gollama.cli.output import print_json
 from gollama.errors import GollamaError, OptionError
 
 if TYPE_CHECKING:
@@ -106,7 +103,7 @@ def create(
         key = store.create(connection, name, actor=_actor(), scopes=_words(scopes) or [], models=_words(models), limits=limits,
                            expires=until)
     if as_json:
-        print_json({"name": name, "key": key, "access_file": path})
+        output.print_json({"name": name, "key": key, "access_file": path})
         return
     print(key)
     print(f"It is shown this once; its hash is in {path}.", file=sys.stderr)
@@ -121,7 +118,7 @@ def list_keys(file: FileOption = None, config: ConfigOption = None, as_json: Jso
     with database.opened(_file(file, config), create=False) as connection:
         rows = [key.as_dict(time.time()) for key in store.all_keys(connection)]
     if as_json:
-        print_json(rows)
+        output.print_json(rows)
         return
     _print(["name", "prefix", "state", "scopes", "models", "requests/min", "tokens/min", "tokens/day", "created", "expires"],
            [_key_row(row) for row in rows])
@@ -164,7 +161,7 @@ def usage(
     with database.opened(_file(file, config), create=False) as connection:
         rows = store.summed(connection, groups, 0.0 if since is None else _moment(since, "since", ahead=False))
     if as_json:
-        print_json(rows)
+        output.print_json(rows)
     elif as_csv:
         names = [*groups, *store.NUMBERS]
         written = csv.DictWriter(sys.stdout, names, lineterminator="\n")
@@ -192,7 +189,7 @@ def list_audit(last: Annotated[int, typer.Option("--last", min=1, help="Only the
     with database.opened(_file(file, config), create=False) as connection:
         rows = store.entries(connection, last)
     if as_json:
-        print_json([row.as_dict() for row in rows])
+        output.print_json([row.as_dict() for row in rows])
         return
     _print(["entry", "time", "who", "what", "details"], [[row.seq, row.time, row.actor, row.action, row.details] for row in rows])
 
@@ -231,10 +228,7 @@ def _date(seconds: float | None) -> str:
 
 def _print(names: Sequence[str], rows: Sequence[Sequence[Any]], numbers: int | None = None) -> None:
     """A table; columns from `numbers` on are numbers. Control characters do not reach the terminal."""
-    table = Table(box=None, pad_edge=False)
-    for index, name in enumerate(names):
-        table.add_column(name, justify="right" if numbers is not None and index >= numbers else "left", overflow="fold")
+    table = output.table(*names, numbers=() if numbers is None else names[numbers:])
     for row in rows:
-        shown = ("" if value is None else str(value) for value in row)
-        table.add_row(*(Text("".join(c if c.isprintable() else " " for c in text)) for text in shown))
-    Console().print(table)
+        output.add_row(table, *("" if value is None else str(value) for value in row))
+    output.print_table(table)

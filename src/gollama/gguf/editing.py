@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from gollama import _files
 from gollama.errors import InvalidModelError, OptionError
 from gollama.gguf import formats
 from gollama.gguf.cursor import Limits
@@ -44,13 +43,14 @@ def edit(source: str | os.PathLike[str], target: str | os.PathLike[str], *, set:
         alignment = _alignment(file, dict(set or {}), records)
         header, offsets = _header(file, records, alignment)
         _require_room(target, len(header) + offsets[-1])
-        with _staged(source, target) as (output, staged):
+        with _files.creating(target) as (output, staged):
             output.write(header)
             _copy(file, opened, output, offsets, len(header), on_progress)
             output.flush()
             os.fsync(output.fileno())
             written = read(staged, limits=Limits(header_bytes=max(2 * len(header), Limits.header_bytes)))
             _compare(file, written, records)
+            shutil.copymode(source, staged)
     return read(target)
 
 
@@ -118,27 +118,6 @@ def _require_room(target: Path, size: int) -> None:
     free = shutil.disk_usage(target.absolute().parent).free
     if free < size:
         raise OSError(f"{target} needs {size / 1e6:.0f} MB and its disk has {free / 1e6:.0f} MB left")
-
-
-@contextlib.contextmanager
-def _staged(source: str | os.PathLike[str], target: Path) -> Iterator[tuple[IO[bytes], Path]]:
-    """A file beside the target, which takes its place at the end, unless something went wrong or somebody made one meanwhile."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".partial", dir=target.absolute().parent)
-    staged = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as output:
-            yield output, staged
-        shutil.copymode(source, staged)
-        try:
-            os.link(staged, target)  # which never overwrites
-        except FileExistsError:
-            raise FileExistsError(f"{target} came into being meanwhile, and is not overwritten") from None
-        except OSError:  # a file system without links
-            if os.path.lexists(target):
-                raise FileExistsError(f"{target} came into being meanwhile, and is not overwritten") from None
-            os.rename(staged, target)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def _copy(file: GGUFFile, source: FileBytes, output: IO[bytes], offsets: list[int], begin: int, on_progress: Progress | None) -> None:

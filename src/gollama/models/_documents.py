@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gollama import _files
 from gollama.errors import GollamaError, StoreError
 
 LARGEST = 4 << 20  # bytes of a registry, a lock file or a manifest
@@ -87,18 +88,9 @@ def write(path: Path, table: dict[str, Any]) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """`write` for bytes as they are."""
-    import secrets
-
-    scratch = path.with_name(f".{path.name[:40]}-{secrets.token_hex(8)}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with scratch.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(scratch, path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with _files.replacing(path) as file:
+            file.write(content)
     except OSError as error:
         raise StoreError(f"{path} cannot be written ({error.strerror or error})") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gollama.errors import StoreError
-from gollama.models import hubcache, records
+from gollama.models import hub_files, records
 from gollama.models.listing import ELSEWHERE, HUB, OWN, Listing, StoredModel
 
 
@@ -49,7 +49,7 @@ def remove(store: Listing, models: Sequence[StoredModel], *, dry_run: bool) -> R
     freed = 0
     for model in models:
         if model.place == HUB:
-            freed += hubcache.remove(model.files, dry_run=dry_run)
+            freed += hub_files.remove(model.files, dry_run=dry_run)
         elif model.place == OWN:
             freed += sum(file.stat().st_size for file in model.files if file.stat().st_nlink == 1)
             if not dry_run:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -204,8 +203,10 @@ def _check_distant(entry: ModelEntry) -> None:
 
 def _is_private(host: str) -> bool:
     """Whether a host is spelled as an address that only this machine or its own network has. Names are looked up when they are fetched."""
+    from gollama.models.downloading.guard import is_private  # sockets: not for every registry
+
     try:
-        return not ipaddress.ip_address(host.strip("[]")).is_global
+        return is_private(host.strip("[]"))
     except ValueError:
         return host.lower().rstrip(".").rpartition(".")[2] in ("localhost", "local", "internal")
 

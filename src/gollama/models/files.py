@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gollama import _files
 from gollama.errors import DownloadError, ModelNameError
 from gollama.models.names import Source, check_member
 
@@ -111,12 +112,9 @@ class Manifest:
             path = folder / file.name
             if not path.is_file() or path.stat().st_size != file.size:
                 raise DownloadError(f"{path} is not there, or has not the {file.size} bytes of the manifest")
-            digest = hashlib.sha256()
-            with path.open("rb") as opened:
-                while block := opened.read(1 << 20):
-                    digest.update(block)
-            if digest.hexdigest() != file.sha256:
-                raise DownloadError(f"{path} has the sha256 {digest.hexdigest()[:16]}… and the manifest says {file.sha256[:16]}…")
+            digest = _files.sha256(path)
+            if digest != file.sha256:
+                raise DownloadError(f"{path} has the sha256 {digest[:16]}… and the manifest says {file.sha256[:16]}…")
 
 
 def _check(file: ManifestFile) -> None:

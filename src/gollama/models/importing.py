@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from gollama import _files
 from gollama.errors import InvalidModelError, OptionError, RegistryError, StoreError
 from gollama.models import choosing, deleting, names, others, records
 from gollama.models.files import LocalModel
@@ -87,14 +87,8 @@ def _place(root: Path, folder: Path, files: Sequence[Path], how: str) -> Sequenc
 
 def _copy(file: Path, target: Path) -> None:
     """A whole copy or none, and never over something."""
-    descriptor, scratch = tempfile.mkstemp(prefix=".copy-", suffix=".partial", dir=target.parent)
-    try:
-        with file.open("rb") as source, open(descriptor, "wb") as output:
-            shutil.copyfileobj(source, output, 1 << 20)
-        os.link(scratch, target)
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
+    with file.open("rb") as source, _files.creating(target) as (output, _):
+        shutil.copyfileobj(source, output, _files.BLOCK)
 
 
 def _undo(folder: Path, made: Sequence[Path]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gollama._cache import cache_directory
 from gollama.errors import GollamaError, ModelNotFoundError, StoreError
-from gollama.models import choosing, hubcache, names, others, records, sources
+from gollama.models import choosing, hub_files, names, others, records, sources
 from gollama.models._documents import printable
 from gollama.models.entries import Variant
 from gollama.models.lookup import OTHERS
@@ -103,8 +103,8 @@ class Listing:
             yield self._stored(OWN, files, record, record.source if record else None)
 
     def _hub(self) -> Iterator[StoredModel]:
-        snapshots: dict[Path, dict[str, hubcache.HubFile]] = {}
-        for file in hubcache.scan():
+        snapshots: dict[Path, dict[str, hub_files.HubFile]] = {}
+        for file in hub_files.scan():
             snapshots.setdefault(file.snapshot, {})[file.name] = file
         for snapshot, there in snapshots.items():
             for parts in choosing.models(there).values():

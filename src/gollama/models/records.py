@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gollama import _files
 from gollama._cache import cache_directory
 from gollama.errors import StoreError
 from gollama.models import _documents
 from gollama.models.files import LocalModel
 
-BLOCK = 1 << 20
 OnBlock = Callable[[int], object]  # bytes that were read
 
 
@@ -83,16 +83,10 @@ def digest(model: LocalModel, file: Path, *, known: str | None = None) -> str:
 
 def sha256(file: Path, on_block: OnBlock | None = None) -> str:
     """The sha256 of a file as it is now. StoreError if it cannot be read."""
-    found = hashlib.sha256()
     try:
-        with file.open("rb") as opened:
-            while block := opened.read(BLOCK):
-                found.update(block)
-                if on_block is not None:
-                    on_block(len(block))
+        return _files.sha256(file, on_block)
     except OSError as error:
         raise StoreError(f"{file} cannot be read ({error.strerror or error})") from error
-    return found.hexdigest()
 
 
 def _keeping_use(path: Path, table: dict[str, Any]) -> None:

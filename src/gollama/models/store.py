@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gollama.errors import OptionError
-from gollama.models import deleting, hubcache, importing, records
+from gollama.models import deleting, hub_files, importing, records
 from gollama.models.deleting import Removal
 from gollama.models.files import LocalModel
 from gollama.models.listing import ELSEWHERE, HUB, OWN, Listing, StoredModel
@@ -101,7 +101,7 @@ class ModelStore(Listing):
         if isinstance(source, UrlSource) and source.sha256:
             known[model.path.name] = source.sha256
         if model.place == HUB:
-            wanted = {file.path: file.sha256 for file in hubcache.scan()}
+            wanted = {file.path: file.sha256 for file in hub_files.scan()}
             known |= {file.name: digest for file in model.files if (digest := wanted.get(file))}
         return known
 
