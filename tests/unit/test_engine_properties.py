@@ -223,22 +223,42 @@ def test_requests_one_behind_another_find_the_engine_awake() -> None:
 # ---- the scheduler ----
 
 
-@given(st.lists(st.integers(0, 500), max_size=20), st.integers(0, 600))
-def test_shares_are_fair_and_waste_nothing(pending: list[int], budget: int) -> None:
-    shares = scheduler.shares(pending, budget)
+@given(st.lists(st.integers(2, 500), min_size=1, max_size=20), st.integers(0, 600), st.data())
+def test_shares_waste_nothing_and_keep_nobody_waiting(pending: list[int], budget: int, data: st.DataObject) -> None:
+    first = data.draw(st.integers(0, len(pending) - 1))
+    shares = scheduler.shares(pending, first, budget)
     assert all(0 <= share <= count for share, count in zip(shares, pending))
     assert sum(shares) == min(budget, sum(pending))
-    short = [share for share, count in zip(shares, pending) if share < count]
-    if short and budget >= len(pending):
-        assert max(shares) - min(short) <= len(pending)  # nobody has much more than he who lacks some
+    assert shares[first] >= min(pending[first], budget / 2)
+    others = [number for number in range(len(pending)) if number != first]
+    begun = [pending[number] for number in others if shares[number]]
+    assert all(count >= max(begun, default=0) for number in others if shares[number] < (count := pending[number]))  # the shortest are whole
+    assert sum(0 < shares[number] < pending[number] for number in others) <= 1
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=20), st.integers(0, 600))
 def test_a_plan_keeps_within_a_step_and_single_tokens_go_first(pending: list[int], more: int) -> None:
     budget = len(pending) + more
-    counts = scheduler.plan(pending, budget)
+    counts = scheduler.plan(pending, list(range(len(pending))), budget)
     assert sum(counts) <= budget and any(counts)
     assert all(given == 1 for given, count in zip(counts, pending) if count == 1)
+
+
+def test_a_step_has_more_of_prompts_where_more_wait_for_one() -> None:
+    def of_prompts(singles: int, prompts: int) -> int:
+        counts = scheduler.plan([1] * singles + [400] * prompts, list(range(singles + prompts)), 512)
+        return sum(counts[singles:])
+
+    assert of_prompts(0, 2) == 512 and of_prompts(1, 31) == 496 and of_prompts(16, 16) == 256
+    assert of_prompts(31, 1) == 128 and of_prompts(3, 1) == 128
+
+
+def test_a_long_prompt_gets_on_beside_any_number_of_short_ones() -> None:
+    left, steps = 4000, 0
+    while left > 1:
+        left -= scheduler.plan([30] * 40 + [left], [*range(1, 41), 0], 512)[-1]  # the short ones are always others
+        steps += 1
+    assert steps <= 4000 / 256 + 1
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=400))

@@ -64,7 +64,7 @@ def make_plan(choices: Sequence[Choice], device: Device, drafts: Drafts | None =
     plan = Plan()
     slots = [choice.slot for choice in choices]
     pending = [len(choice.tokens) - len(slot.tokens) for choice, slot in zip(choices, slots) if slot is not None]
-    counts = scheduler.plan(pending, device.step_tokens)
+    counts = scheduler.plan(pending, [scheduler.rank(choice.request) for choice in choices], device.step_tokens)
     spare = device.outputs - len(choices)
     proposed: dict[Choice, list[int]] = {}
     if drafts is not None:

@@ -13,7 +13,7 @@ PRIORITY_STEP = 64  # how many later arrivals of the next lower priority a reque
 LEAST_SHARE = 32  # prompt tokens of a step beside others' single tokens
 TURN_STEPS = 8  # of requests with the same adapters, before others have theirs: a change takes about a tenth of a step
 PRIORITY_TURNS = 2  # how many later turns of the next lower priority a turn overtakes
-MIXED_SHARE = 4  # beside single tokens, prompts get this part of a step, so that the others' tokens keep coming
+MIXED_SHARE = 4  # beside single tokens, prompts get at least this part of a step, and no more than by heads, so that tokens keep coming
 
 
 class Queue:
@@ -35,7 +35,7 @@ class Queue:
         if request.arrival < 0:
             request.arrival = next(self._arrivals)
         self.timed |= request.deadline is not None
-        heapq.heappush(self._heap, (request.arrival - request.priority * PRIORITY_STEP, request.arrival, request))
+        heapq.heappush(self._heap, (rank(request), request.arrival, request))
 
     def pop(self) -> Request:
         return heapq.heappop(self._heap)[2]
@@ -75,29 +75,38 @@ class Turns:
         return self._current
 
 
-def shares(pending: Sequence[int], budget: int) -> list[int]:
-    """The budget divided over prompts with so many tokens left: equal parts, and what short ones leave goes to the others."""
+def rank(request: Request) -> int:
+    """Its place among others; the least comes first."""
+    return request.arrival - request.priority * PRIORITY_STEP
+
+
+def shares(pending: Sequence[int], first: int, budget: int) -> list[int]:
+    """The budget divided over prompts with so many tokens left: half is for the one at `first`, the rest for the shortest.
+
+    One after the other they begin to answer earlier than all at the same time, and nobody waits for ever.
+    """
     result = [0] * len(pending)
-    left = budget
-    order = sorted(range(len(pending)), key=pending.__getitem__)
-    for position, index in enumerate(order):
-        result[index] = min(pending[index], left // (len(order) - position))
-        left -= result[index]
-    # what division lost; a budget smaller than the number of prompts goes to the shortest
-    for index in order:
+    result[first] = min(pending[first], -(-budget // 2))
+    left = budget - result[first]
+    for index in sorted(range(len(pending)), key=pending.__getitem__):
         more = min(pending[index] - result[index], left)
         result[index] += more
         left -= more
     return result
 
 
-def plan(pending: Sequence[int], budget: int) -> list[int]:
+def plan(pending: Sequence[int], ranks: Sequence[int], budget: int) -> list[int]:
     """How many tokens each choice gets of a step, of those it has to compute. Who has just one gets it first."""
-    singles = sum(count == 1 for count in pending)
-    if singles == len(pending):
+    prompts = [index for index, count in enumerate(pending) if count > 1]
+    if not prompts:
         return list(pending)
+    singles = sum(count == 1 for count in pending)
     left = budget - singles
-    if singles:
-        left = min(left, max(LEAST_SHARE, budget // MIXED_SHARE))
-    parts = iter(shares([count for count in pending if count != 1], left))
-    return [1 if count == 1 else next(parts) for count in pending]
+    if singles:  # what comes by the head: where nearly everybody waits for a prompt, there is no use in steps for a few
+        by_heads = budget * len(prompts) // (len(prompts) + singles)
+        left = min(left, max(LEAST_SHARE, budget // MIXED_SHARE, by_heads))
+    first = min(range(len(prompts)), key=lambda number: ranks[prompts[number]])
+    counts = [min(count, 1) for count in pending]
+    for index, share in zip(prompts, shares([pending[index] for index in prompts], first, left)):
+        counts[index] = share
+    return counts
