@@ -1,6 +1,8 @@
 """Test what ships: build the wheel, install it into an empty environment, run the suite on it away from the checkout.
 
-    python -m tools.check_wheel [ARGUMENTS FOR PYTEST]
+    python -m tools.check_wheel [--wheel FILE] [ARGUMENTS FOR PYTEST]
+
+FILE is one that is built already.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ def build_wheel(output: Path) -> Path:
 def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        wheel = build_wheel(folder)
+        if arguments[:1] == ["--wheel"]:
+            wheel, arguments = Path(arguments[1]).resolve(), arguments[2:]
+        else:
+            wheel = build_wheel(folder)
         venv.create(folder / "environment", with_pip=True)
         python = folder / "environment" / "bin" / "python"
         run(python, "-m", "pip", "install", "--quiet", f"{wheel}[test]")

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.answers import wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
+SERVE = "gollama serve smollm2 --host 127.0.0.1 --port 8080"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -22,8 +28,30 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return found
 
 
+@contextmanager
+def served(log: Path) -> Iterator[str]:
+    """What the README serves; the port, which is another one."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", *SERVE.replace("8080", port).split()]
+    with log.open("w") as output, subprocess.Popen(command, stderr=output) as child:
+        try:
+            wait_until(lambda: "running on http" in log.read_text(), 60)
+            yield port
+        finally:
+            child.terminate()
+
+
 @pytest.mark.parametrize(("name", "code"), blocks("python"), ids=lambda value: value if len(value) < 40 else "")
 def test_a_python_example_runs(name: str, code: str, tmp_path: Path) -> None:
+    if "127.0.0.1:8080" in code:
+        with served(tmp_path / "log") as port:
+            run(code.replace("8080", port), tmp_path)
+    else:
+        run(code, tmp_path)
+
+
+def run(code: str, tmp_path: Path) -> None:
     own = {**os.environ, "GOLLAMA_CONFIG_HOME": str(tmp_path / "config")}
     result = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=200, cwd=tmp_path, env=own)
     assert (result.returncode, result.stderr) == (0, "")
@@ -32,8 +60,8 @@ def test_a_python_example_runs(name: str, code: str, tmp_path: Path) -> None:
 def commands() -> list[str]:
     text = "\n".join(block for name, block in blocks("sh") if name.startswith("README"))
     lines = [line.split("#")[0].strip() for line in text.splitlines()]
-    # a chat and a server do not end: tests/integration/test_cli.py opens one in a terminal, tests/integration/server has many of the other
-    endless = ("gollama run smollm2", "gollama serve smollm2 --host 127.0.0.1 --port 8080")
+    # a chat does not end, nor does a server: tests/integration/test_cli.py opens the one in a terminal, the README's client asks the other
+    endless = ("gollama run smollm2", SERVE)
     return [line for line in lines if "gollama" in line and "pip install" not in line and line not in endless]
 
 
@@ -57,3 +85,4 @@ def test_every_wheel_is_in_the_table() -> None:
 
 def test_there_are_examples() -> None:
     assert len(blocks("python")) >= 5 and len(commands()) >= 6
+    assert any(SERVE in block for _, block in blocks("sh")) and any("127.0.0.1:8080" in block for _, block in blocks("python"))
