@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from gollama import DownloadError, ModelNotFoundError, OptionError, models
 from gollama.models import FileSource, Manifest, RemoteFile, UrlSource, WheelSource, sources
 from gollama.models.downloading import require_public
-from gollama.models.downloading.guard import Guard, is_private, origin
+from gollama.models.downloading.guard import Guard, origin
+from gollama.models.names import is_private
 from tests.support.downloads import COMMIT, CONTENT, DIGEST, NAME, SIZE, downloader, hub_of, left, remote
 from tests.support.hub_server import Fault, HubServer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -203,10 +204,9 @@ def _check_distant(entry: ModelEntry) -> None:
 
 def _is_private(host: str) -> bool:
     """Whether a host is spelled as an address that only this machine or its own network has. Names are looked up when they are fetched."""
-    from gollama.models.downloading.guard import is_private  # sockets: not for every registry
-
-    try:
-        return is_private(host.strip("[]"))
+    address = host.strip("[]")
+    try:  # nor is an IPv4 address spelled as one of IPv6, which Python judges differently by its version
+        return names.is_private(address) or getattr(ipaddress.ip_address(address), "ipv4_mapped", None) is not None
     except ValueError:
         return host.lower().rstrip(".").rpartition(".")[2] in ("localhost", "local", "internal")
 

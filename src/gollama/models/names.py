@@ -259,6 +259,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_private(address: str) -> bool:
+    """Whether an address belongs to this machine or to a network that the world cannot reach."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return not (mapped or ip).is_global or (mapped or ip).is_multicast
+
+
 def _check_characters(text: str) -> None:
     if len(text) > LONGEST:
         raise ModelNameError(f"a model's name of {len(text)} characters; {LONGEST} are the most")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from gollama.errors import DownloadError
-from gollama.models.names import is_loopback
+from gollama.models.names import is_loopback, is_private
 
 Resolve = Callable[[str, int], Iterable[str]]
 
@@ -35,13 +35,6 @@ def literal(host: str, _port: int) -> list[str]:
         return [str(ipaddress.ip_address(host))]
     except ValueError:
         return ["127.0.0.1"] if is_loopback(host) else []
-
-
-def is_private(address: str) -> bool:
-    """Whether an address belongs to this machine or to a network that the world cannot reach."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return not (mapped or ip).is_global or (mapped or ip).is_multicast
 
 
 @dataclass(frozen=True)
