@@ -97,6 +97,15 @@ def test_a_manifest_brings_all_its_files(hub: HubServer) -> None:
     assert sources.fetch(UrlSource(url, digest)) == found and hub.sent == []
 
 
+def test_the_manifest_that_was_checked_is_the_one_that_is_kept(hub: HubServer, tmp_path: Path) -> None:
+    publish(hub, "tiny-Q4_K_M.gguf", CONTENT)
+    content = manifest_of()
+    url, digest = publish(hub, "m.json", content)
+    hub.faults.append(Fault(r"m\.json", after=1, wrong_bytes=True))
+    sources.fetch(UrlSource(url, digest), into=tmp_path / "m" / "m.json")
+    assert (tmp_path / "m" / "manifest.json").read_bytes() == content and len(hub.bodies(r"m\.json")) == 1
+
+
 def test_a_manifest_of_another_digest_is_refused(hub: HubServer) -> None:
     url, _ = publish(hub, "m.json", manifest_of())
     with pytest.raises(DownloadError, match="is expected: it was refused"):
