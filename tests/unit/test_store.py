@@ -241,6 +241,15 @@ def test_a_file_imported_by_reference_stays_where_it_is(machine: Path) -> None:
     assert file.exists() and "mine" not in ModelRegistry().own
 
 
+def test_each_name_of_a_file_that_lies_elsewhere_is_listed_and_goes_alone(machine: Path) -> None:
+    file = gguf(machine / "elsewhere" / "my-Q8_0.gguf")
+    for name in ("mine:7b", "mine:copy"):
+        assert ModelStore().add(file, name, how="reference").name == name
+    assert [model.name for model in ModelStore()] == ["mine:7b", "mine:copy"]
+    ModelStore().remove("mine:copy")
+    assert list(ModelRegistry().own) == ["mine:7b"]
+
+
 def test_where_links_cannot_be_the_path_is_noted(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*arguments: object, **options: object) -> None:
         raise OSError(18, "Invalid cross-device link")
