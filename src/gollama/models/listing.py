@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,9 @@ class Listing:
 
     def find(self, name: str) -> StoredModel:
         """The model of a name or a path, among those that are here. ModelNotFoundError if it is not."""
-        found = list(self)
+        return self._among(list(self), name)
+
+    def _among(self, found: Sequence[StoredModel], name: str) -> StoredModel:
         path = os.path.abspath(self._path(name) or name)
         same = [model for model in found if os.path.abspath(model.path) == path]  # several, where one file has several names
         full = self._full_name(name)

@@ -15,6 +15,7 @@ from gollama.models.files import LocalModel
 from gollama.models.names import HubSource
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _TRUE = {"1", "ON", "YES", "TRUE"}
 ENDPOINT = "https://huggingface.co"
 MOST_REF = 100
@@ -51,6 +52,12 @@ def folder(repository: str) -> Path:
 def lock(repository: str, etag: str) -> Path:
     """The lock file that huggingface_hub takes for a blob, so that its users and gollama wait for each other."""
     return cache() / ".locks" / f"models--{repository.replace('/', '--')}" / f"{etag}.lock"
+
+
+def digest(file: Path) -> str | None:
+    """The sha256 that the Hub said of a file of the cache, whose blob is named by it; None where it said nothing."""
+    blob = file.resolve().name
+    return blob if _SHA256.fullmatch(blob) else None
 
 
 def commit_of(source: HubSource) -> str | None:
