@@ -22,7 +22,6 @@ from hypothesis import strategies as st
 
 from gollama import DownloadError, ModelNotFoundError, OptionError, models
 from gollama.models import FileSource, Manifest, RemoteFile, UrlSource, WheelSource, sources
-from gollama.models.downloading import require_public
 from gollama.models.downloading.guard import Guard, origin
 from gollama.models.names import is_private
 from tests.support.downloads import COMMIT, CONTENT, DIGEST, NAME, SIZE, downloader, hub_of, left, remote
@@ -205,13 +204,6 @@ def test_a_name_that_leads_to_a_private_address_is_refused_when_it_is_connected_
 @pytest.mark.parametrize(("found", "private"), [(["10.0.0.1"], True), (["10.0.0.1", "1.1.1.1"], False), ([], False)])
 def test_a_mirror_in_a_private_network_may_be_private_throughout(found: list[str], private: bool) -> None:
     assert Guard.of("https://mirror.example.org/x", lambda host, port: found).private is private
-
-
-@pytest.mark.parametrize("found", [["10.0.0.1"], ["1.1.1.1", "::1"]])
-def test_what_a_registry_on_the_web_names_must_be_public(found: list[str]) -> None:
-    require_public("https://example.org/x", lambda host, port: ["1.1.1.1"])
-    with pytest.raises(DownloadError, match="it was refused"):
-        require_public("https://example.org/x", lambda host, port: found)
 
 
 @given(st.text(max_size=40))

@@ -174,7 +174,7 @@ class Layer(Mapping[str, ModelEntry]):
 def read_models(table: Mapping[str, Any], origin: str, *, distant: bool) -> Layer:
     """The models of a registry, all of them checked. RegistryError names what is wrong in it, and where.
 
-    A `distant` registry came over the network, and may not make this machine open its own files or ask its own network.
+    A `distant` registry came over the network, and may not name files of this machine or addresses that only its own network has.
     """
     if table.get("format") != FORMAT:
         raise RegistryError(f"{origin} must say \"format\": {FORMAT}, the one that this gollama reads, "
@@ -203,7 +203,7 @@ def _check_distant(entry: ModelEntry) -> None:
 
 
 def _is_private(host: str) -> bool:
-    """Whether a host is spelled as an address that only this machine or its own network has. Names are looked up when they are fetched."""
+    """Whether a host is spelled as an address that only this machine or its own network has. A name is not looked up."""
     address = host.strip("[]")
     try:  # nor is an IPv4 address spelled as one of IPv6, which Python judges differently by its version
         return names.is_private(address) or getattr(ipaddress.ip_address(address), "ipv4_mapped", None) is not None

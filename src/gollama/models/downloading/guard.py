@@ -77,14 +77,3 @@ class Guard:
 
     def refused(self, host: str) -> DownloadError:
         return DownloadError(f"{host[:200]} is an address of a private network, and the download began at a public one: it was refused")
-
-
-def require_public(url: str, resolve: Resolve = addresses) -> None:
-    """DownloadError for an address of this machine or of a private network: for what a registry on the web says, not a user."""
-    _, host, port = origin(url)
-    try:
-        private = any(map(is_private, resolve(host, port)))
-    except OSError as error:
-        raise DownloadError(f"{host[:200]!r} is unknown ({error})") from error
-    if private:
-        raise DownloadError(f"{host[:200]} is an address of a private network, and who names it is not: it was refused")
