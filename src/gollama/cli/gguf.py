@@ -74,25 +74,26 @@ def set_values(
         "--type", help="uint32, string, …, for keys that are new or that change it. Without it: as it was, or what fits.")] = None,
 ) -> None:
     """Write a copy of the model with other values: `gollama gguf set smollm2 new.gguf general.name=Mine`."""
-    file = gguf.read(models.resolve(source), strict=False)
+    path = models.resolve(source)
+    file = gguf.read(path, strict=False)
     given = {key: _value(file, key, text, kind) for key, text in map(_pair, values)}
-    _edit(source, target, set=given if kind is None else {key: gguf.Value(value, kind) for key, value in given.items()})
+    _edit(path, target, set=given if kind is None else {key: gguf.Value(value, kind) for key, value in given.items()})
 
 
 @gguf_app.command()
 def remove(source: Source, target: Target, keys: Annotated[list[str], typer.Argument(metavar="KEY...")]) -> None:
     """Write a copy of the model without some keys."""
-    _edit(source, target, remove=keys)
+    _edit(models.resolve(source), target, remove=keys)
 
 
 @gguf_app.command()
 def rename(source: Source, target: Target, names: Annotated[list[str], typer.Argument(metavar="OLD=NEW...")]) -> None:
     """Write a copy of the model with other names for some keys."""
-    _edit(source, target, rename=dict(map(_pair, names)))
+    _edit(models.resolve(source), target, rename=dict(map(_pair, names)))
 
 
-def _edit(source: str, target: Path, **changes: Any) -> None:
-    gguf.edit(models.resolve(source), target, **changes)
+def _edit(source: Path, target: Path, **changes: Any) -> None:
+    gguf.edit(source, target, **changes)
     print(target)
 
 
