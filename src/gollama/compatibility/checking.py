@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,10 +72,8 @@ def check(model: str | os.PathLike[str], *, sequences: int = 1, options: LoadOpt
     return _judged(str(model), remote.offer.files[0].name, remote.headers, found, remote, remote.offer.models)
 
 
-@contextlib.contextmanager
-def _outline(remote: RemoteModel) -> Iterator[Path]:
-    with outlined(remote.headers, [file.name for file in remote.offer.files]) as path:
-        yield path
+def _outline(remote: RemoteModel) -> AbstractContextManager[Path]:
+    return outlined(remote.headers, [file.name for file in remote.offer.files])
 
 
 def _judged(model: str, file: str, headers: Sequence[GGUFFile], found: Estimate, remote: RemoteModel | None,

@@ -19,7 +19,6 @@ from gollama.models.files import LocalModel
 from gollama.models.names import HubSource, Source, UrlSource, parse_source
 
 FORMAT = 1
-NAME = "gollama.lock"
 MOST_MODELS = 5_000
 MOST_FILES = 1_000
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gollama.errors import DownloadError
-from gollama.models.downloading.guard import Guard, origin
+from gollama.models.downloading.guard import origin
 from gollama.models.downloading.hashing import PrefixHash
 from gollama.models.downloading.limits import RateLimit, Retries
 from gollama.models.downloading.state import Partial
@@ -118,7 +118,8 @@ class Transfer:
         etag = self.partial.resume()
         while True:
             try:
-                response, self._located = connection.get(self.file.url, {**self.file.headers, "Range": "bytes=0-0"}, self._guard())
+                self._guard = guard_of(self.file.url)
+                response, self._located = connection.get(self.file.url, {**self.file.headers, "Range": "bytes=0-0"}, self._guard)
                 break
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
@@ -139,12 +140,6 @@ class Transfer:
             return response
         response.read()
         return None
-
-    def _guard(self) -> Guard:
-        made: Guard | None = getattr(self, "_guarding", None)
-        if made is None:
-            made = self._guarding = guard_of(self.file.url)
-        return made
 
     def _checked(self, size: int | None) -> int:
         expected = self.file.size
@@ -212,7 +207,7 @@ class Transfer:
         if self._etag.startswith('"'):
             headers["If-Range"] = self._etag
         try:
-            response, self._located = connection.get(located, headers, self._guard())
+            response, self._located = connection.get(located, headers, self._guard)
         except StatusError as error:
             if error.status == 416:
                 raise ChangedError("the file became shorter") from error
