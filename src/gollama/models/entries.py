@@ -21,7 +21,6 @@ MOST_VARIANTS = 64
 LARGEST_SIZE = 1 << 50  # bytes
 
 _QUANTIZATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ class Variant:
                  "a word such as Q4_K_M")
         _require(isinstance(self.sources, tuple) and 0 < len(self.sources) <= MOST_VARIANTS, "sources", self.sources, "one source or more")
         _require(self.size is None or _whole(self.size, LARGEST_SIZE), "size", self.size, "a number of bytes")
-        _require(self.sha256 is None or (isinstance(self.sha256, str) and _SHA256.fullmatch(self.sha256)), "sha256", self.sha256,
-                 "64 small hexadecimal digits")
+        _require(self.sha256 is None or names.is_sha256(self.sha256), "sha256", self.sha256, "64 small hexadecimal digits")
         _require(isinstance(self.verified, bool), "verified", self.verified, "true or false")
         _require(not self.verified or self.sha256, "sha256", None, "there where a model is marked as verified")
 

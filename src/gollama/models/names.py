@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 from urllib.parse import quote, unquote, urlsplit
 
 from gollama.errors import ModelNameError
@@ -115,7 +116,7 @@ class UrlSource:
 
     def __post_init__(self) -> None:
         check_url(self.url)
-        _require(self.sha256 is None or _SHA256.fullmatch(self.sha256), self.sha256, "a sha256 is 64 small hexadecimal digits")
+        _require(self.sha256 is None or is_sha256(self.sha256), self.sha256, "a sha256 is 64 small hexadecimal digits")
         _require(self.file, self.url, "the address ends in a file's name")
 
     @property
@@ -249,6 +250,11 @@ def check_url(url: str) -> None:
     _require(address.username is None and address.password is None, url, "an address holds no user and no password")
     _require(address.scheme == "https" or (address.scheme == "http" and is_loopback(host or "")), url,
              "http is for this machine only: use https")
+
+
+def is_sha256(text: object) -> TypeGuard[str]:
+    """Whether it is a digest as registries, manifests and caches write it: 64 small hexadecimal digits."""
+    return isinstance(text, str) and _SHA256.fullmatch(text) is not None
 
 
 def is_loopback(host: str) -> bool:
