@@ -10,7 +10,6 @@ from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
 from gollama import gguf, models
@@ -37,7 +36,7 @@ def show(model: AnyModel, as_json: JsonOption = False) -> None:
     if as_json:
         output.print_json({**facts, "metadata": metadata})
     else:
-        _print_pairs([*facts.items(), *metadata.items()], len(facts))
+        _print_pairs([*facts.items(), *metadata.items()])
 
 
 @app.command()
@@ -186,7 +185,7 @@ def _print_inspection(found: gguf.Inspection) -> None:
         pairs += [("tokenizer", f"{vocabulary['model']}, {vocabulary['size']} tokens, {vocabulary['control']} of them control tokens"),
                   ("special", special)]
     pairs += [("templates", ", ".join(f"{name}, {length} characters" for name, length in templates.items()) or "none")]
-    _print_pairs(pairs, len(pairs))
+    _print_pairs(pairs)
     console = Console(highlight=False)
     for finding in findings:
         console.print(Text.assemble(("warning: ", "bold yellow"), visible(f"{finding['kind']}: {finding['message']}")), soft_wrap=True)
@@ -195,20 +194,17 @@ def _print_inspection(found: gguf.Inspection) -> None:
 
 
 def _print_tensors(found: gguf.Inspection) -> None:
-    table = Table("tensor", "type", Column("shape", justify="right"), Column("bytes", justify="right"), box=None, pad_edge=False)
+    table = output.table("tensor", "type", "shape", "bytes", numbers=("shape", "bytes"))
     for tensor in found.tensors:
-        table.add_row(Text(visible(tensor.name)), tensor.type, " × ".join(map(str, tensor.shape)), str(tensor.size))
-    Console(highlight=False).print(table)
+        output.add_row(table, tensor.name, tensor.type, " × ".join(map(str, tensor.shape)), str(tensor.size))
+    output.print_table(table)
 
 
-def _print_pairs(pairs: list[tuple[str, Any]], first: int) -> None:
-    """Two columns, with a gap behind the first of the rows."""
-    table = Table("key", Column("value", overflow="fold"), box=None, pad_edge=False)
-    for number, (key, value) in enumerate(pairs):
-        if number == first:
-            table.add_section()
+def _print_pairs(pairs: list[tuple[str, Any]]) -> None:
+    table = output.table("key", "value")
+    for key, value in pairs:
         if isinstance(value, Mapping):
             value = ", ".join(f"{name} {token}" for name, token in value.items())
         text = "" if value is None else str(value)
-        table.add_row(Text(visible(key[:SHOWN_TEXT])), Text(visible(text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + "…")))
-    Console(highlight=False).print(table)
+        output.add_row(table, key[:SHOWN_TEXT], text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + "…")
+    output.print_table(table)
