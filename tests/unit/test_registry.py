@@ -393,11 +393,11 @@ def test_a_teams_registry_is_used_without_a_network_afterwards(web: Web, monkeyp
     assert ModelRegistry().find("team:1").origin == url
 
 
-def test_a_name_is_looked_up_in_a_teams_registry_without_what_downloads(web: Web) -> None:
+def test_a_name_is_looked_up_in_a_teams_registry_without_what_takes_long_to_import(web: Web) -> None:
     address = "https://models.example.com/tiny-Q8_0.gguf#sha256=" + 64 * "0"
     ModelRegistry().add_registry(web.serve("/team.json", registry_text(team__1={"variants": {"Q8_0": [address]}}).encode()))
     code = ("import sys; from gollama.models import ModelRegistry; assert ModelRegistry().locate('team:1') is None; "
-            "assert not {'http.client', 'ssl'} & {*sys.modules}, sorted(sys.modules)")
+            "assert not {'http.client', 'platformdirs', 'ssl'} & {*sys.modules}, sorted(sys.modules)")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

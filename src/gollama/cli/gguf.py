@@ -121,13 +121,12 @@ def _value(file: gguf.GGUFFile, key: str, text: str, kind: str | None) -> Any:
 
 def _headers(model: str, *, skip_numbers: bool) -> tuple[gguf.GGUFFile, ...]:
     """The headers of a model's files: of one that is here, or by ranges of one elsewhere."""
-    from gollama.models.remote import read_headers, remote_source
+    from gollama.models.remote import located, read_headers
 
-    source = remote_source(model)
-    if source is not None:
-        return read_headers(source, skip_numbers=skip_numbers).headers
-    path = models.resolve(model)
-    return gguf.with_parts(gguf.read(path, strict=False), path)
+    found = located(model)
+    if isinstance(found, Path):
+        return gguf.with_parts(gguf.read(found, strict=False), found)
+    return read_headers(found, skip_numbers=skip_numbers).headers
 
 
 def _facts(files: tuple[gguf.GGUFFile, ...]) -> dict[str, Any]:
