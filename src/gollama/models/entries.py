@@ -203,7 +203,7 @@ def _check_distant(entry: ModelEntry) -> None:
 def _is_private(host: str) -> bool:
     """Whether a host is spelled as an address that only this machine or its own network has. A name is not looked up."""
     address = host.strip("[]")
-    try:  # nor is an IPv4 address spelled as one of IPv6, which Python judges differently by its version
+    try:  # an IPv4 address inside an IPv6 one is refused always: which of the two counts differs between versions of Python
         return names.is_private(address) or getattr(ipaddress.ip_address(address), "ipv4_mapped", None) is not None
     except ValueError:
         return host.lower().rstrip(".").rpartition(".")[2] in ("localhost", "local", "internal")
