@@ -8,13 +8,19 @@ from pathlib import Path
 
 def cache_directory() -> Path:
     """GOLLAMA_HOME, or the user's cache directory."""
-    import platformdirs
+    named = os.environ.get("GOLLAMA_HOME")
+    if named:
+        return Path(named)
+    import platformdirs  # takes milliseconds
 
-    return Path(os.environ.get("GOLLAMA_HOME") or platformdirs.user_cache_dir("gollama", appauthor=False))
+    return Path(platformdirs.user_cache_dir("gollama", appauthor=False))
 
 
 def config_directory() -> Path:
     """GOLLAMA_CONFIG_HOME, or the user's directory for settings."""
+    named = os.environ.get("GOLLAMA_CONFIG_HOME")
+    if named:
+        return Path(named)
     import platformdirs
 
-    return Path(os.environ.get("GOLLAMA_CONFIG_HOME") or platformdirs.user_config_dir("gollama", appauthor=False))
+    return Path(platformdirs.user_config_dir("gollama", appauthor=False))

@@ -68,6 +68,12 @@ def test_inspect_tells_shares_tokens_and_templates() -> None:
         assert word in text
 
 
+def test_in_a_pipe_each_key_has_one_line() -> None:
+    facts = json.loads(run("show", "smollm2", "--json").stdout)
+    keys = [*(key for key in facts if key != "metadata"), *facts["metadata"]]
+    assert [line.split()[0] for line in run("show", "smollm2").stdout.splitlines()] == ["key", *keys]
+
+
 def test_of_a_model_elsewhere_the_header_is_read(model_path: Path, tmp_path: Path) -> None:
     with serving(model_path.parent) as server:
         address = f"{server.address}/{model_path.name}{DIGEST}"

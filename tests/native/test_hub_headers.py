@@ -16,7 +16,7 @@ from gollama import LLM, DownloadError, InvalidModelError, ModelNotFoundError
 from gollama.compatibility import check
 from gollama.gguf import inspect, read
 from gollama.models.names import HubSource
-from gollama.models.remote import read_headers, remote_source
+from gollama.models.remote import located, read_headers
 from tests.support import tiny
 from tests.support.hub_server import Fault, HubServer, Repository
 
@@ -43,7 +43,7 @@ def hub(files: dict[str, bytes | Path], tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def source(name: str) -> HubSource:
-    found = remote_source(name)
+    found = located(name)
     assert isinstance(found, HubSource)
     return found
 

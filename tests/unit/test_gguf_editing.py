@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import struct
 from pathlib import Path
@@ -31,6 +32,15 @@ def records(file: GGUFFile) -> dict[str, bytes]:
 def test_nothing_changed_is_the_same_file(tiny_path: Path, tmp_path: Path) -> None:
     edit(tiny_path, tmp_path / "same.gguf")
     assert (tmp_path / "same.gguf").read_bytes() == tiny_path.read_bytes()
+
+
+def test_the_header_of_what_was_written_is_returned(tiny_path: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.gguf"
+    told, found = edit(tiny_path, target, set={"general.name": "Other"}), read(target)
+    for field in dataclasses.fields(found):
+        assert field.name == "metadata" or getattr(told, field.name) == getattr(found, field.name)
+    assert told.metadata.fields == found.metadata.fields
+    assert told.metadata.raw(0, told.header_size) == found.metadata.raw(0, found.header_size)
 
 
 def test_values_are_set_removed_and_renamed_and_the_rest_stays(tiny_path: Path, tmp_path: Path) -> None:

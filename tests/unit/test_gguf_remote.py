@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from gollama import DownloadError, InvalidModelError
-from gollama.models import parse
+from gollama import DownloadError, InvalidModelError, ModelNotFoundError
+from gollama.models import parse, userfile
+from gollama.models.lookup import Lookup
 from gollama.models.names import HubSource, UrlSource
-from gollama.models.remote import read_headers, remote_source
+from gollama.models.remote import located, read_headers, remote_source
 from tests.support import gguf_bytes as raw
 from tests.support.range_server import serving
 
@@ -20,8 +22,8 @@ DIGEST = "#sha256=" + "0" * 64
 
 
 def source(address: str, name: str) -> HubSource | UrlSource:
-    found = remote_source(f"{address}/{name}{DIGEST}")
-    assert found is not None
+    found = located(f"{address}/{name}{DIGEST}")
+    assert not isinstance(found, Path)
     return found
 
 
@@ -75,5 +77,15 @@ def test_a_remote_bomb_costs_little(tmp_path: Path) -> None:
 
 
 def test_paths_and_aliases_are_not_elsewhere(tmp_path: Path) -> None:
-    assert remote_source("smollm2") is None and remote_source("./a.gguf") is None and remote_source(tmp_path) is None
-    assert remote_source("hf:nobody/nothing-gollama-test:Q4_K_M") == parse("hf:nobody/nothing-gollama-test:Q4_K_M")
+    registry = Lookup()
+    assert remote_source(registry, "smollm2") is None and remote_source(registry, "./a.gguf") is None
+    assert located("./a.gguf") == Path("./a.gguf") and located(tmp_path) == tmp_path
+    assert located("hf:nobody/nothing-gollama-test:Q4_K_M") == parse("hf:nobody/nothing-gollama-test:Q4_K_M")
+
+
+def test_registries_are_read_once_to_find_a_model() -> None:
+    with mock.patch.object(userfile, "read", side_effect=userfile.read) as looked:
+        located("./a.gguf")
+        with pytest.raises(ModelNotFoundError):
+            located("nosuchmodel")
+    assert looked.call_count == 2

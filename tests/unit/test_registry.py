@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -391,6 +393,14 @@ def test_a_teams_registry_is_used_without_a_network_afterwards(web: Web, monkeyp
     assert ModelRegistry().find("team:1").origin == url
 
 
+def test_a_name_is_looked_up_in_a_teams_registry_without_what_takes_long_to_import(web: Web) -> None:
+    address = "https://models.example.com/tiny-Q8_0.gguf#sha256=" + 64 * "0"
+    ModelRegistry().add_registry(web.serve("/team.json", registry_text(team__1={"variants": {"Q8_0": [address]}}).encode()))
+    code = ("import sys; from gollama.models import ModelRegistry; assert ModelRegistry().locate('team:1') is None; "
+            "assert not {'http.client', 'platformdirs', 'ssl'} & {*sys.modules}, sorted(sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_a_pinned_registry_that_changed_is_refused_and_the_old_one_stays(web: Web) -> None:
     text = registry_text(team__1=TINY).encode()
     url = web.serve("/team.json", text)
@@ -458,6 +468,7 @@ def test_an_oversized_registry_is_refused(web: Web, machine: Path) -> None:
 @pytest.mark.parametrize(("source", "told"), [
     ("file:/etc/passwd", "a file of this machine"), ("/etc/passwd", "a file of this machine"),
     ("https://10.0.0.1/m.gguf", "a private address"), ("https://[::1]/m.gguf", "a private address"),
+    ("https://[::ffff:8.8.8.8]/m.gguf", "a private address"),
     ("https://x.local/m.gguf", "a private address"),
     ("http://127.0.0.1/m.gguf", "a private address"),
 ])

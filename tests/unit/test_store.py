@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from gollama import InvalidModelError, ModelNotFoundError, OptionError
 from gollama.errors import RegistryError, StoreError
-from gollama.models import LocalModel, ModelRegistry, ModelStore, StoredModel, deleting, records, sources
+from gollama.models import LocalModel, ModelRegistry, ModelStore, StoredModel, deleting, others, records, sources
 from gollama.models.names import FileSource
 from tests.support.model_homes import empty_machine, gguf, hub_file, ollama_model
 
@@ -92,7 +93,7 @@ def test_a_damaged_record_costs_the_history_and_no_more(content: str) -> None:
     path = fetched("smollm2")
     records._file(path).write_text(content)
     assert [model.path for model in ModelStore()] == [path]
-    assert list(records.all_records()) == []
+    assert records.read(path) is None
 
 
 # deleting ---------------------------------------------------------------------------------------------------------------------------
@@ -103,6 +104,22 @@ def test_what_is_removed_is_gone_and_its_folder_too(machine: Path) -> None:
     assert (removal.freed, removal.models[0].name) == (11, "smollm2:135m")
     assert not path.parent.exists() and other.exists() and ModelRegistry().locate("smollm2") is None
     assert not records._file(path).exists()
+
+
+def test_several_are_removed_by_one_look_at_what_is_here() -> None:
+    paths = [fetched(name) for name in ("smollm2", "gemma3:270m")]
+    with mock.patch.object(others, "scan", side_effect=others.scan) as looked:
+        removal = ModelStore().remove("smollm2", "gemma3:270m", "smollm2:135m")
+    assert [model.path for model in removal.models] == paths and removal.freed == 22 and looked.call_count == 1
+
+
+def test_one_name_that_is_not_here_or_not_ours_keeps_all(machine: Path) -> None:
+    ollama_model(machine / "user" / ".ollama" / "models", "library", "llama3.2", "1b")
+    path = fetched("smollm2")
+    for name, kind in (("gemma3:270m", ModelNotFoundError), ("ollama:llama3.2:1b", StoreError)):
+        with pytest.raises(kind):
+            ModelStore().remove("smollm2", name)
+    assert path.exists()
 
 
 def test_a_dry_run_deletes_nothing(machine: Path) -> None:
@@ -213,6 +230,14 @@ def test_each_file_is_compared_with_what_is_known_of_it(machine: Path) -> None:
     assert found["mine"].sha256 == hashlib.sha256(b"GGUFtensors").hexdigest()
 
 
+def test_what_the_hub_said_of_a_file_is_compared() -> None:
+    path = hub_file("Qwen/Qwen3-4B-GGUF", "Qwen3-4B-Q8_0.gguf")
+    digest = path.resolve().name
+    assert [(row.right, row.expected) for row in ModelStore().verify("qwen3:4b-Q8_0")] == [(True, digest)]
+    path.resolve().write_bytes(b"GGUFdamaged")
+    assert [(row.right, row.expected) for row in ModelStore().verify("qwen3:4b-Q8_0")] == [(False, digest)]
+
+
 def test_what_was_noted_is_compared_the_next_time(machine: Path) -> None:
     file = gguf(machine / "mine.gguf")
     ModelRegistry().add("mine", [f"file:{file}"], quantization="Q8_0")
@@ -239,6 +264,15 @@ def test_a_file_imported_by_reference_stays_where_it_is(machine: Path) -> None:
     ModelStore().prune(older_than=0, max_size=0)
     ModelStore().remove("mine")
     assert file.exists() and "mine" not in ModelRegistry().own
+
+
+def test_each_name_of_a_file_that_lies_elsewhere_is_listed_and_goes_alone(machine: Path) -> None:
+    file = gguf(machine / "elsewhere" / "my-Q8_0.gguf")
+    for name in ("mine:7b", "mine:copy"):
+        assert ModelStore().add(file, name, how="reference").name == name
+    assert [model.name for model in ModelStore()] == ["mine:7b", "mine:copy"]
+    ModelStore().remove("mine:copy")
+    assert list(ModelRegistry().own) == ["mine:7b"]
 
 
 def test_where_links_cannot_be_the_path_is_noted(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,8 +378,9 @@ def test_pruning_keeps_the_most_recently_used_that_fit(models: list[tuple[int, i
 
 
 def test_a_record_is_of_its_own_file_only(machine: Path) -> None:
-    file = gguf(machine / "a.gguf")
+    file, other = gguf(machine / "a.gguf"), gguf(machine / "b.gguf")
     records.touch(LocalModel(FileSource(str(file)), (file,)))
-    assert [record.path for record in records.all_records()] == [file]
-    file.unlink()
-    assert list(records.all_records()) == []
+    record = records.read(file)
+    assert record is not None and record.path == file
+    records._file(file).rename(records._file(other))
+    assert records.read(file) is None and records.read(other) is None

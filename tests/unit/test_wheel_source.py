@@ -11,6 +11,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -58,6 +59,12 @@ def test_parts_are_joined_verified_and_reported(index: Path) -> None:
     assert fetch(on_progress=lambda done, total: reports.append((done, total))).read_bytes() == CONTENT
     assert leftovers() == ["data"]
     assert reports[-1] == (300_000, 300_000)
+
+
+def test_pip_is_looked_for_once(index: Path) -> None:
+    with mock.patch.object(subprocess, "run", side_effect=subprocess.run) as ran:
+        fetch()
+    assert [call.args[0][1:] for call in ran.call_args_list] == [["-m", "pip", "--version"]]
 
 
 def test_it_is_never_fetched_twice(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:

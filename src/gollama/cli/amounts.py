@@ -35,6 +35,10 @@ def bytes_text(number: int | None) -> str:
     return f"{number / 1e9:.1f} GB" if number >= 10**9 else f"{number / 1e6:.0f} MB" if number >= 10**6 else f"{number / 1e3:.0f} kB"
 
 
+def mib_text(number: int | None) -> str:
+    return "?" if number is None else f"{number / 2**20:.0f} MiB"
+
+
 def ago(moment: float | None) -> str:
     """How long since, in the one unit that fits."""
     if moment is None:

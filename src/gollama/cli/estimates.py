@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
+from gollama.cli import amounts, output
 from gollama.cli.output import visible
 from gollama.compatibility import Compatibility, Quantization
-
-MIB = 2**20
 
 
 def print_compatibility(found: Compatibility) -> None:
     console = Console(highlight=False)
     estimate = found.estimate
-    table = Table("device", *(Column(name, justify="right") for name in ("weights", "context", "compute", "together", "free")),
-                  box=None, pad_edge=False)
+    numbers = ("weights", "context", "compute", "together", "free")
+    table = output.table("device", *numbers, numbers=numbers)
     for row in estimate.devices:
-        sizes = (row.weights, row.context, row.compute, row.needed, row.memory_free)
-        table.add_row(row.device, *(f"{size / MIB:.0f} MiB" for size in sizes))
-    console.print(table)
+        output.add_row(table, row.device, *map(amounts.mib_text, (row.weights, row.context, row.compute, row.needed, row.memory_free)))
+    output.print_table(table)
     plural = "s" * (estimate.sequences > 1)
     console.print(f"{estimate.sequences} sequence{plural} with a context of {estimate.context_size} tokens: "
                   + (f"does not fit, {found.problem}" if found.problem else "fits"), soft_wrap=True, markup=False)
@@ -33,13 +29,13 @@ def print_compatibility(found: Compatibility) -> None:
 
 
 def _print_quantizations(console: Console, found: Compatibility) -> None:
-    table = Table("quantization", Column("size", justify="right"), "fits", "speed", "", box=None, pad_edge=False)
+    table = output.table("quantization", "size", "fits", "speed", "", numbers=("size",))
     for each in found.quantizations:
         marks = " ".join(["this one"] * _is(each, found) + ["recommended"] * (each.name == found.recommended))
         size = "?" if each.size is None else f"{each.size / 1e6:.0f} MB"
         fits = {True: "yes", False: "no", None: "?"}[each.fits]
-        table.add_row(Text(visible(each.quantization or each.name)), size, fits, _speed(each.speed, each.tokens_per_second), marks)
-    console.print(table)
+        output.add_row(table, each.quantization or each.name, size, fits, _speed(each.speed, each.tokens_per_second), marks)
+    output.print_table(table)
     if found.recommended is None:
         console.print("none of them fits: take a smaller model, or a smaller --context")
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
 from gollama import gguf, models
@@ -37,7 +36,7 @@ def show(model: AnyModel, as_json: JsonOption = False) -> None:
     if as_json:
         output.print_json({**facts, "metadata": metadata})
     else:
-        _print_pairs([*facts.items(), *metadata.items()], len(facts))
+        _print_pairs([*facts.items(), *metadata.items()])
 
 
 @app.command()
@@ -74,25 +73,26 @@ def set_values(
         "--type", help="uint32, string, …, for keys that are new or that change it. Without it: as it was, or what fits.")] = None,
 ) -> None:
     """Write a copy of the model with other values: `gollama gguf set smollm2 new.gguf general.name=Mine`."""
-    file = gguf.read(models.resolve(source), strict=False)
+    path = models.resolve(source)
+    file = gguf.read(path, strict=False)
     given = {key: _value(file, key, text, kind) for key, text in map(_pair, values)}
-    _edit(source, target, set=given if kind is None else {key: gguf.Value(value, kind) for key, value in given.items()})
+    _edit(path, target, set=given if kind is None else {key: gguf.Value(value, kind) for key, value in given.items()})
 
 
 @gguf_app.command()
 def remove(source: Source, target: Target, keys: Annotated[list[str], typer.Argument(metavar="KEY...")]) -> None:
     """Write a copy of the model without some keys."""
-    _edit(source, target, remove=keys)
+    _edit(models.resolve(source), target, remove=keys)
 
 
 @gguf_app.command()
 def rename(source: Source, target: Target, names: Annotated[list[str], typer.Argument(metavar="OLD=NEW...")]) -> None:
     """Write a copy of the model with other names for some keys."""
-    _edit(source, target, rename=dict(map(_pair, names)))
+    _edit(models.resolve(source), target, rename=dict(map(_pair, names)))
 
 
-def _edit(source: str, target: Path, **changes: Any) -> None:
-    gguf.edit(models.resolve(source), target, **changes)
+def _edit(source: Path, target: Path, **changes: Any) -> None:
+    gguf.edit(source, target, **changes)
     print(target)
 
 
@@ -121,13 +121,12 @@ def _value(file: gguf.GGUFFile, key: str, text: str, kind: str | None) -> Any:
 
 def _headers(model: str, *, skip_numbers: bool) -> tuple[gguf.GGUFFile, ...]:
     """The headers of a model's files: of one that is here, or by ranges of one elsewhere."""
-    from gollama.models.remote import read_headers, remote_source
+    from gollama.models.remote import located, read_headers
 
-    source = remote_source(model)
-    if source is not None:
-        return read_headers(source, skip_numbers=skip_numbers).headers
-    path = models.resolve(model)
-    return gguf.with_parts(gguf.read(path, strict=False), path)
+    found = located(model)
+    if isinstance(found, Path):
+        return gguf.with_parts(gguf.read(found, strict=False), found)
+    return read_headers(found, skip_numbers=skip_numbers).headers
 
 
 def _facts(files: tuple[gguf.GGUFFile, ...]) -> dict[str, Any]:
@@ -185,7 +184,7 @@ def _print_inspection(found: gguf.Inspection) -> None:
         pairs += [("tokenizer", f"{vocabulary['model']}, {vocabulary['size']} tokens, {vocabulary['control']} of them control tokens"),
                   ("special", special)]
     pairs += [("templates", ", ".join(f"{name}, {length} characters" for name, length in templates.items()) or "none")]
-    _print_pairs(pairs, len(pairs))
+    _print_pairs(pairs)
     console = Console(highlight=False)
     for finding in findings:
         console.print(Text.assemble(("warning: ", "bold yellow"), visible(f"{finding['kind']}: {finding['message']}")), soft_wrap=True)
@@ -194,20 +193,17 @@ def _print_inspection(found: gguf.Inspection) -> None:
 
 
 def _print_tensors(found: gguf.Inspection) -> None:
-    table = Table("tensor", "type", Column("shape", justify="right"), Column("bytes", justify="right"), box=None, pad_edge=False)
+    table = output.table("tensor", "type", "shape", "bytes", numbers=("shape", "bytes"))
     for tensor in found.tensors:
-        table.add_row(Text(visible(tensor.name)), tensor.type, " × ".join(map(str, tensor.shape)), str(tensor.size))
-    Console(highlight=False).print(table)
+        output.add_row(table, tensor.name, tensor.type, " × ".join(map(str, tensor.shape)), str(tensor.size))
+    output.print_table(table)
 
 
-def _print_pairs(pairs: list[tuple[str, Any]], first: int) -> None:
-    """Two columns, with a gap behind the first of the rows."""
-    table = Table("key", Column("value", overflow="fold"), box=None, pad_edge=False)
-    for number, (key, value) in enumerate(pairs):
-        if number == first:
-            table.add_section()
+def _print_pairs(pairs: list[tuple[str, Any]]) -> None:
+    table = output.table("key", "value")
+    for key, value in pairs:
         if isinstance(value, Mapping):
             value = ", ".join(f"{name} {token}" for name, token in value.items())
         text = "" if value is None else str(value)
-        table.add_row(Text(visible(key[:SHOWN_TEXT])), Text(visible(text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + "…")))
-    Console(highlight=False).print(table)
+        output.add_row(table, key[:SHOWN_TEXT], text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + "…")
+    output.print_table(table)

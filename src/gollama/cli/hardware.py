@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
 from rich.text import Text
 
-from gollama.cli import output
+from gollama.cli import amounts, output
 from gollama.cli.application import AnyModel, JsonOption, ModelArgument, app, loading, read_given
 from gollama.cli.estimates import print_compatibility
 from gollama.options import LoadOptions
-
-MIB = 2**20
 
 
 @app.command()
@@ -36,7 +32,7 @@ def doctor(as_json: JsonOption = False) -> None:
     machine, cpu = found["machine"], found["cpu"]
     library = f"{machine['libc']} {'.'.join(map(str, machine['version']))}".strip()
     _heading(console, "machine", ", ".join(filter(None, (f"{machine['system']} {machine['machine']}", library, machine["environment"]))))
-    _heading(console, "CPU", f"library {cpu['library']}, {cpu['threads']} threads, {_mib(cpu['memory_free'])} of memory free; "
+    _heading(console, "CPU", f"library {cpu['library']}, {cpu['threads']} threads, {amounts.mib_text(cpu['memory_free'])} of memory free; "
              + " ".join(cpu["features"]))
     for gpu in machine["gpus"]:
         driver = f"{gpu['driver']} {'.'.join(map(str, gpu['driver_version']))}".strip()
@@ -46,7 +42,7 @@ def doctor(as_json: JsonOption = False) -> None:
     if not found["backends"]:
         _heading(console, "backends", "none is installed beside the CPU's")
     console.print()
-    _print_devices(console, found["devices"])
+    _print_devices(found["devices"])
     console.print()
     advice = found["recommendation"]
     for reason in advice["reasons"]:
@@ -65,7 +61,7 @@ def list_devices(as_json: JsonOption = False) -> None:
     if as_json:
         output.print_json(rows)
     else:
-        _print_devices(Console(highlight=False), rows)
+        _print_devices(rows)
 
 
 @app.command()
@@ -131,32 +127,27 @@ def bench(
 
 
 def _print_bench(records: list[dict[str, Any]]) -> None:
-    table = _table("device", numbers=("layers", "prompt tokens/s", "decode tokens/s", "device memory", "utilization"))
+    numbers = ("layers", "prompt tokens/s", "decode tokens/s", "device memory", "utilization")
+    table = output.table("device", *numbers, numbers=numbers)
     for row in records:
+        layers = f"{row['gpu_layers']} of {row['layers']}"
         if row["problem"]:
-            table.add_row(row["device"], f"{row['gpu_layers']} of {row['layers']}", Text(row["problem"]))
+            output.add_row(table, row["device"], layers, row["problem"])
             continue
         busy = "–" if row["utilization"] is None else f"{row['utilization']:.0%}"
-        table.add_row(row["device"], f"{row['gpu_layers']} of {row['layers']}", f"{row['prompt_rate']:.1f}", f"{row['decode_rate']:.1f}",
-                      _mib(row["device_memory"]), busy)
-    Console(highlight=False).print(table)
+        output.add_row(table, row["device"], layers, f"{row['prompt_rate']:.1f}", f"{row['decode_rate']:.1f}",
+                       amounts.mib_text(row["device_memory"]), busy)
+    output.print_table(table)
 
 
-def _print_devices(console: Console, rows: list[dict[str, Any]]) -> None:
-    table = _table("device", "backend", "kind", "description", numbers=("free", "total"))
+def _print_devices(rows: list[dict[str, Any]]) -> None:
+    table = output.table("device", "backend", "kind", "description", "free", "total", numbers=("free", "total"))
     for row in rows:
         kind = "software" if row["is_software"] else row["kind"]
-        table.add_row(row["name"], row["backend"], kind, Text(row["description"]), _mib(row["memory_free"]), _mib(row["memory_total"]))
-    console.print(table)
-
-
-def _table(*words: str, numbers: Sequence[str]) -> Table:
-    return Table(*words, *(Column(name, justify="right") for name in numbers), box=None, pad_edge=False)
+        output.add_row(table, row["name"], row["backend"], kind, row["description"], amounts.mib_text(row["memory_free"]),
+                       amounts.mib_text(row["memory_total"]))
+    output.print_table(table)
 
 
 def _heading(console: Console, name: str, told: str) -> None:
     console.print(Text.assemble((f"{name}: ", "bold"), told), soft_wrap=True)
-
-
-def _mib(size: int | None) -> str:
-    return "?" if size is None else f"{size / MIB:.0f} MiB"

@@ -36,14 +36,8 @@ def _print_removal(removal: Any, as_json: bool) -> None:
 def rm(names: HereArgument, dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Delete models. What other tools fetched is theirs to delete; a file imported by reference stays and only its name goes."""
     from gollama.models import ModelStore
-    from gollama.models.deleting import Removal
 
-    store = ModelStore()
-    for name in names:
-        store.find(name)  # all are here, before any goes
-    removals = [store.remove(name, dry_run=dry_run) for name in dict.fromkeys(names)]
-    _print_removal(Removal(tuple(model for removal in removals for model in removal.models),
-                           sum(removal.freed for removal in removals), dry_run), as_json)
+    _print_removal(ModelStore().remove(*names, dry_run=dry_run), as_json)
 
 
 @app.command()
@@ -57,14 +51,13 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """Delete models that are not used: gollama's own, and those it fetched into the Hugging Face cache. Pinned ones stay."""
-    from gollama.models import ModelStore
+    from gollama.models import ModelStore, deleting
 
     if older_than is None and max_size is None:
         raise typer.BadParameter("say --older-than, --max-size or both")
-    limits = {"older_than": None if older_than is None else amounts.duration(older_than),
-              "max_size": None if max_size is None else amounts.size(max_size)}
     store = ModelStore()
-    planned = store.prune(**limits, dry_run=True)  # type: ignore[arg-type]
+    planned = store.prune(older_than=None if older_than is None else amounts.duration(older_than),
+                          max_size=None if max_size is None else amounts.size(max_size), dry_run=True)
     if dry_run or not planned.models:
         _print_removal(planned, as_json)
         return
@@ -73,7 +66,7 @@ def prune(
             raise typer.BadParameter("say --yes to delete, or --dry-run to see what would be")
         _print_removal(planned, False)
         typer.confirm("Delete?", abort=True, err=True)
-    _print_removal(store.prune(**limits), as_json)  # type: ignore[arg-type]
+    _print_removal(deleting.remove(store, planned.models, dry_run=False), as_json)
 
 
 @app.command()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gollama import models
 from gollama._cache import cache_directory
 from gollama._options import record
 from gollama.backends import Estimate, devices, estimate
@@ -19,7 +18,7 @@ from gollama.compatibility.quantizations import Quantization
 from gollama.compatibility.speed import Speed, bandwidths, speed
 from gollama.gguf import GGUFFile, read
 from gollama.gguf.inspecting import with_parts
-from gollama.models.remote import RemoteModel, read_headers, remote_source
+from gollama.models.remote import RemoteModel, located, read_headers
 from gollama.options import LoadOptions
 
 
@@ -46,10 +45,10 @@ class Compatibility:
 
 def estimate_model(model: str | os.PathLike[str], options: LoadOptions, sequences: int) -> Estimate:
     """What loading would take, by llama.cpp. Of a model that is not here only the headers are read."""
-    source = remote_source(model)
-    if source is None:
-        return estimate(models.resolve(model), options, sequences)
-    with _outline(read_headers(source)) as path:
+    where = located(model)
+    if isinstance(where, Path):
+        return estimate(where, options, sequences)
+    with _outline(read_headers(where)) as path:
         return estimate(path, options, sequences)
 
 
@@ -60,22 +59,19 @@ def check(model: str | os.PathLike[str], *, sequences: int = 1, options: LoadOpt
     ModelNotFoundError, DownloadError, InvalidModelError, BackendError.
     """
     options = record(LoadOptions, options, fields, "options")
-    source = remote_source(model)
-    if source is None:
-        path = models.resolve(model)
-        found = estimate(path, options, sequences)
-        files = with_parts(read(path, strict=False), path)
-        return _judged(str(model), str(path), files, found, None, {})
-    remote = read_headers(source)
+    where = located(model)
+    if isinstance(where, Path):
+        found = estimate(where, options, sequences)
+        files = with_parts(read(where, strict=False), where)
+        return _judged(str(model), str(where), files, found, None, {})
+    remote = read_headers(where)
     with _outline(remote) as path:
         found = estimate(path, options, sequences)
     return _judged(str(model), remote.offer.files[0].name, remote.headers, found, remote, remote.offer.models)
 
 
-@contextlib.contextmanager
-def _outline(remote: RemoteModel) -> Iterator[Path]:
-    with outlined(remote.headers, [file.name for file in remote.offer.files]) as path:
-        yield path
+def _outline(remote: RemoteModel) -> AbstractContextManager[Path]:
+    return outlined(remote.headers, [file.name for file in remote.offer.files])
 
 
 def _judged(model: str, file: str, headers: Sequence[GGUFFile], found: Estimate, remote: RemoteModel | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -51,7 +52,7 @@ def edit(source: str | os.PathLike[str], target: str | os.PathLike[str], *, set:
             written = read(staged, limits=Limits(header_bytes=max(2 * len(header), Limits.header_bytes)))
             _compare(file, written, records)
             shutil.copymode(source, staged)
-    return read(target)
+    return dataclasses.replace(written, name=str(target))
 
 
 def _records(file: GGUFFile, given: dict[str, Any], removed: list[str], renamed: dict[str, str]) -> dict[str, bytes]:

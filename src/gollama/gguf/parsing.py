@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from gollama.errors import InvalidModelError
 from gollama.gguf import formats
 from gollama.gguf.cursor import Cursor, Limits
-from gollama.gguf.formats import TensorType
 from gollama.gguf.records import Field, GGUFFile, Metadata, TensorInfo
 from gollama.gguf.sources import ByteSource, opened
 
@@ -44,15 +43,14 @@ def _read(cursor: Cursor) -> GGUFFile:
         fields[found.key] = found
     metadata = Metadata(cursor.source, cursor.segments, fields, cursor.order, 8 if cursor.wide else 4)
     alignment = _alignment(cursor, metadata)
-    infos_offset = cursor.position
-    tensors, types = _tensors(cursor, tensor_count, alignment)
+    tensors = _tensors(cursor, tensor_count, alignment)
     header_size = cursor.position
     data_offset = -(-header_size // alignment) * alignment
     placed = tuple(TensorInfo(info.name, info.shape, info.type, data_offset + info.offset, info.size, info.elements) for info in tensors)
     byte_order = "little" if cursor.order == "<" else "big"
     problems = tuple(_problems(placed, data_offset, alignment, cursor.source.size))
-    return GGUFFile(cursor.source.name, cursor.source.size, version, byte_order, metadata, placed, types, alignment, infos_offset,
-                    header_size, data_offset, problems)
+    return GGUFFile(cursor.source.name, cursor.source.size, version, byte_order, metadata, placed, alignment, header_size, data_offset,
+                    problems)
 
 
 def _version(cursor: Cursor) -> int:
@@ -146,10 +144,9 @@ def _alignment(cursor: Cursor, metadata: Metadata) -> int:
     return alignment
 
 
-def _tensors(cursor: Cursor, count: int, alignment: int) -> tuple[list[TensorInfo], dict[str, TensorType]]:
-    """The tensors, their offsets still from where the data begins; and the types in use."""
+def _tensors(cursor: Cursor, count: int, alignment: int) -> list[TensorInfo]:
+    """The tensors, their offsets still from where the data begins."""
     found: dict[str, TensorInfo] = {}
-    types: dict[str, TensorType] = {}
     for number in range(count):
         begin = cursor.position
         cursor.need(1, "the records of the tensors", (count - number) * STRING_ROOM)
@@ -160,13 +157,11 @@ def _tensors(cursor: Cursor, count: int, alignment: int) -> tuple[list[TensorInf
             raise cursor.error(f"the tensor's name {raw!r} is not UTF-8", begin) from None
         if name in found:
             raise cursor.error(f"the tensor {name!r} is there twice", begin)
-        info, kind = _tensor(cursor, name, alignment)
-        found[name] = info
-        types[kind.name] = kind
-    return list(found.values()), types
+        found[name] = _tensor(cursor, name, alignment)
+    return list(found.values())
 
 
-def _tensor(cursor: Cursor, name: str, alignment: int) -> tuple[TensorInfo, TensorType]:
+def _tensor(cursor: Cursor, name: str, alignment: int) -> TensorInfo:
     what = f"the tensor {name!r}"
     begin = cursor.position
     dimensions = cursor.number("I", what)
@@ -192,7 +187,7 @@ def _tensor(cursor: Cursor, name: str, alignment: int) -> tuple[TensorInfo, Tens
         raise cursor.error(f"{what} has the offset {offset} and {size} bytes, which cannot be", at_offset)
     if offset % alignment:
         raise cursor.error(f"{what} has the offset {offset}, no multiple of the alignment {alignment}", at_offset)
-    return TensorInfo(name, shape, kind.name, offset, size, elements), kind
+    return TensorInfo(name, shape, kind.name, offset, size, elements)
 
 
 def _problems(tensors: Sequence[TensorInfo], data_offset: int, alignment: int, size: int) -> list[str]:

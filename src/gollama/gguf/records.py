@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, overload
 
-from gollama.gguf.formats import NUMBERS, TensorType
+from gollama.gguf.formats import NUMBERS
 from gollama.gguf.sources import ByteSource
 
 
@@ -150,10 +150,8 @@ class GGUFFile:
     byte_order: str  # "little", "big"
     metadata: Metadata = field(repr=False)
     tensors: tuple[TensorInfo, ...] = field(repr=False)
-    tensor_types: Mapping[str, TensorType] = field(repr=False)  # those in use
     alignment: int
-    infos_offset: int  # where the records of the tensors begin
-    header_size: int  # where they end
+    header_size: int  # where the records of the tensors end
     data_offset: int  # where the data of the tensors begins
     problems: tuple[str, ...] = ()  # what is wrong with where the tensors lie
 

@@ -93,14 +93,12 @@ class RangeBytes:
         self.name = name
         self.chunk = chunk
         self.bytes_read = 0
-        self.requests = 0
 
     def read(self, offset: int, length: int) -> bytes:
         content = self._read_range(offset, length) if length else b""
         if len(content) != length:
             raise InvalidModelError(f"{self.name}: {len(content)} bytes came for the {length} at byte {offset}")
         self.bytes_read += length
-        self.requests += 1
         return content
 
 

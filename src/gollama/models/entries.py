@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,6 @@ MOST_VARIANTS = 64
 LARGEST_SIZE = 1 << 50  # bytes
 
 _QUANTIZATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class Variant:
                  "a word such as Q4_K_M")
         _require(isinstance(self.sources, tuple) and 0 < len(self.sources) <= MOST_VARIANTS, "sources", self.sources, "one source or more")
         _require(self.size is None or _whole(self.size, LARGEST_SIZE), "size", self.size, "a number of bytes")
-        _require(self.sha256 is None or (isinstance(self.sha256, str) and _SHA256.fullmatch(self.sha256)), "sha256", self.sha256,
-                 "64 small hexadecimal digits")
+        _require(self.sha256 is None or names.is_sha256(self.sha256), "sha256", self.sha256, "64 small hexadecimal digits")
         _require(isinstance(self.verified, bool), "verified", self.verified, "true or false")
         _require(not self.verified or self.sha256, "sha256", None, "there where a model is marked as verified")
 
@@ -173,7 +172,7 @@ class Layer(Mapping[str, ModelEntry]):
 def read_models(table: Mapping[str, Any], origin: str, *, distant: bool) -> Layer:
     """The models of a registry, all of them checked. RegistryError names what is wrong in it, and where.
 
-    A `distant` registry came over the network, and may not make this machine open its own files or ask its own network.
+    A `distant` registry came over the network, and may not name files of this machine or addresses that only its own network has.
     """
     if table.get("format") != FORMAT:
         raise RegistryError(f"{origin} must say \"format\": {FORMAT}, the one that this gollama reads, "
@@ -202,11 +201,10 @@ def _check_distant(entry: ModelEntry) -> None:
 
 
 def _is_private(host: str) -> bool:
-    """Whether a host is spelled as an address that only this machine or its own network has. Names are looked up when they are fetched."""
-    from gollama.models.downloading.guard import is_private  # sockets: not for every registry
-
-    try:
-        return is_private(host.strip("[]"))
+    """Whether a host is spelled as an address that only this machine or its own network has. A name is not looked up."""
+    address = host.strip("[]")
+    try:  # an IPv4 address inside an IPv6 one is refused always: which of the two counts differs between versions of Python
+        return names.is_private(address) or getattr(ipaddress.ip_address(address), "ipv4_mapped", None) is not None
     except ValueError:
         return host.lower().rstrip(".").rpartition(".")[2] in ("localhost", "local", "internal")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gollama import _files
 from gollama.errors import DownloadError, ModelNameError
-from gollama.models.names import Source, check_member
+from gollama.models.names import Source, check_member, is_sha256
 
 Progress = Callable[[int, int], object]  # bytes done, bytes in all; returning False, or an exception, stops the download
 
@@ -121,7 +121,7 @@ def _check(file: ManifestFile) -> None:
     check_member(file.name)
     if not (isinstance(file.size, int) and not isinstance(file.size, bool) and 0 <= file.size < 1 << 50):
         raise ValueError(f"the size {str(file.size)[:40]} of {file.name}")
-    if not (isinstance(file.sha256, str) and len(file.sha256) == 64 and set(file.sha256) <= set("0123456789abcdef")):
+    if not is_sha256(file.sha256):
         raise ValueError(f"the sha256 of {file.name}")
     if file.url is not None and not isinstance(file.url, str):
         raise ValueError(f"the url of {file.name}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 
 from gollama.errors import StoreError
 from gollama.models.sources import hub_cache
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -39,8 +36,8 @@ def scan() -> list[HubFile]:
             for file in revision.files:
                 if file.file_path.suffix == ".gguf":
                     name = file.file_path.relative_to(revision.snapshot_path).as_posix()
-                    digest = file.blob_path.name if _SHA256.fullmatch(file.blob_path.name) else None
-                    found.append(HubFile(repo.repo_id, revision.commit_hash, name, revision.snapshot_path, file.size_on_disk, digest))
+                    found.append(HubFile(repo.repo_id, revision.commit_hash, name, revision.snapshot_path, file.size_on_disk,
+                                         hub_cache.digest(file.file_path)))
     return sorted(found, key=lambda file: (file.repository, file.name, file.revision))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,15 +68,17 @@ class Listing:
 
     def find(self, name: str) -> StoredModel:
         """The model of a name or a path, among those that are here. ModelNotFoundError if it is not."""
-        found = list(self)
+        return self._among(list(self), name)
+
+    def _among(self, found: Sequence[StoredModel], name: str) -> StoredModel:
         path = os.path.abspath(self._path(name) or name)
-        for model in found:
-            if os.path.abspath(model.path) == path:
-                return model
+        same = [model for model in found if os.path.abspath(model.path) == path]  # several, where one file has several names
         full = self._full_name(name)
-        for model in found:
-            if name in (model.name, model.source, str(model.path)) or full == model.name:
+        for model in same or found:
+            if full == model.name or name in (model.name, model.source, str(model.path)):
                 return model
+        if same:
+            return same[0]
         raise ModelNotFoundError(f"{printable(name)[:200]!r} is not here; `gollama list` names what is: "
                                  f"{', '.join(model.name for model in found[:20]) or 'nothing'}")
 
@@ -116,14 +118,16 @@ class Listing:
 
     def _elsewhere(self) -> Iterator[StoredModel]:
         for entry in self.registry:
-            for source in (source for variant in entry.variants for source in variant.sources if isinstance(source, FileSource)):
-                model = sources.find(source)
-                if model is not None and not model.path.is_relative_to(self.root):
-                    yield self._stored(ELSEWHERE, model.files, records.read(model.path), str(source))
+            for variant in entry.variants:
+                for source in variant.sources:
+                    model = sources.find(source) if isinstance(source, FileSource) else None
+                    if model is not None and not model.path.is_relative_to(self.root):
+                        name = entry.spelled(variant)
+                        yield self._stored(ELSEWHERE, model.files, records.read(model.path), str(source), name=name)
 
     def _stored(self, place: str, files: tuple[Path, ...], record: Record | None, source: str | None, revision: str | None = None,
-                sha256: str | None = None, spelled: str | None = None) -> StoredModel:
-        name = self._named(files[0], [source, spelled]) or spelled or source or f"file:{files[0]}"
+                sha256: str | None = None, spelled: str | None = None, name: str | None = None) -> StoredModel:
+        name = name or self._named(files[0], [source, spelled]) or spelled or source or f"file:{files[0]}"
         found = self._variant(name)
         quantization = found.quantization if found else choosing.quantization(files[0].name)
         if revision is None and record is not None:

@@ -6,7 +6,6 @@ in the working directory is not, since whoever may write there would choose the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,8 @@ from gollama.models.files import LocalModel
 from gollama.models.names import HubSource, Source, UrlSource, parse_source
 
 FORMAT = 1
-NAME = "gollama.lock"
 MOST_MODELS = 5_000
 MOST_FILES = 1_000
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -141,6 +137,6 @@ def _file(row: object, where: str) -> LockedFile:
         raise RegistryError(f"{where}: {error}") from None
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 50:
         raise RegistryError(f"{where}: the size of {name} must be a number of bytes")
-    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+    if not names.is_sha256(sha256):
         raise RegistryError(f"{where}: the sha256 of {name} must be 64 small hexadecimal digits")
     return LockedFile(name, size, sha256)

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 from urllib.parse import quote, unquote, urlsplit
 
 from gollama.errors import ModelNameError
@@ -115,7 +116,7 @@ class UrlSource:
 
     def __post_init__(self) -> None:
         check_url(self.url)
-        _require(self.sha256 is None or _SHA256.fullmatch(self.sha256), self.sha256, "a sha256 is 64 small hexadecimal digits")
+        _require(self.sha256 is None or is_sha256(self.sha256), self.sha256, "a sha256 is 64 small hexadecimal digits")
         _require(self.file, self.url, "the address ends in a file's name")
 
     @property
@@ -251,12 +252,24 @@ def check_url(url: str) -> None:
              "http is for this machine only: use https")
 
 
+def is_sha256(text: object) -> TypeGuard[str]:
+    """Whether it is a digest as registries, manifests and caches write it: 64 small hexadecimal digits."""
+    return isinstance(text, str) and _SHA256.fullmatch(text) is not None
+
+
 def is_loopback(host: str) -> bool:
     """Whether the name or address is this machine's own."""
     try:
         return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_private(address: str) -> bool:
+    """Whether an address belongs to this machine or to a network that the world cannot reach."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return not (mapped or ip).is_global or (mapped or ip).is_multicast
 
 
 def _check_characters(text: str) -> None:

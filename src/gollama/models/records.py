@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,15 @@ def touch(model: LocalModel) -> None:
 
 def read(path: Path) -> Record | None:
     """The record of the model whose first file this is."""
-    return _read(_file(path))
-
-
-def all_records() -> Iterator[Record]:
-    """Every record whose model is still there."""
-    for file in sorted(_folder().glob("*.json")):
-        record = _read(file)
-        if record is not None and record.path.is_file():
-            yield record
+    file = _file(path)
+    table = _load(file)
+    if table is None or _file(Path(table["path"])) != file:
+        return None
+    rows = {path: row for path, row in table["digests"].items() if isinstance(row, dict)}
+    digests = {path: row["sha256"] for path, row in rows.items() if isinstance(row.get("sha256"), str)}
+    with contextlib.suppress(OSError):
+        return Record(Path(table["path"]), table["source"], table["revision"], file.stat().st_mtime, digests)
+    return None
 
 
 def forget(path: Path) -> None:
@@ -104,12 +104,8 @@ def _stamp(file: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-def _folder() -> Path:
-    return cache_directory() / "records"
-
-
 def _file(path: Path) -> Path:
-    return _folder() / f"{hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:40]}.json"
+    return cache_directory() / "records" / f"{hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:40]}.json"
 
 
 def _table(model: LocalModel, digests: dict[str, Any]) -> dict[str, Any]:
@@ -125,14 +121,3 @@ def _load(file: Path) -> dict[str, Any] | None:
     texts = isinstance(table.get("path"), str) and isinstance(table.get("source"), str) and "\0" not in table["path"]
     revision = table.get("revision")
     return table if texts and isinstance(table.get("digests"), dict) and (revision is None or isinstance(revision, str)) else None
-
-
-def _read(file: Path) -> Record | None:
-    table = _load(file)
-    if table is None or _file(Path(table["path"])) != file:
-        return None
-    rows = {path: row for path, row in table["digests"].items() if isinstance(row, dict)}
-    digests = {path: row["sha256"] for path, row in rows.items() if isinstance(row.get("sha256"), str)}
-    with contextlib.suppress(OSError):
-        return Record(Path(table["path"]), table["source"], table["revision"], file.stat().st_mtime, digests)
-    return None

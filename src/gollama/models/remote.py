@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from gollama.errors import InvalidModelError, ModelNotFoundError
 from gollama.gguf import GGUFFile, Limits, RangeBytes, read
@@ -26,11 +27,18 @@ class RemoteModel:
     bytes_read: int  # of the files, over the network
 
 
-def remote_source(model: str | os.PathLike[str]) -> HubSource | UrlSource | None:
-    """Where a name's files are, if they are not here and ranges of them can be had; else None. No network."""
-    if not isinstance(model, str) or model.startswith(OTHERS) or isinstance(parse(model), FileSource):
-        return None
+def located(model: str | os.PathLike[str]) -> HubSource | UrlSource | Path:
+    """The source of a name whose files are not here, if ranges of them can be had; else the file, as `gollama.models.resolve` has it."""
+    if not isinstance(model, str):
+        return Path(model)
     registry = Lookup()
+    return remote_source(registry, model) or registry.resolve(model)
+
+
+def remote_source(registry: Lookup, model: str) -> HubSource | UrlSource | None:
+    """Where a name's files are, if they are not here and ranges of them can be had; else None. No network."""
+    if model.startswith(OTHERS) or isinstance(parse(model), FileSource):
+        return None
     try:
         found = registry.target(model).sources
     except ModelNotFoundError:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gollama.errors import OptionError
-from gollama.models import deleting, hub_files, importing, records
+from gollama.models import deleting, importing, records
 from gollama.models.deleting import Removal
 from gollama.models.files import LocalModel
 from gollama.models.listing import ELSEWHERE, HUB, OWN, Listing, StoredModel
 from gollama.models.names import FileSource, Source, UrlSource, parse_source
+from gollama.models.sources import hub_cache
 
 __all__ = ["ModelStore", "Removal", "StoredModel", "Verification"]
 
@@ -34,12 +35,14 @@ class ModelStore(Listing):
     Deletes nothing outside gollama's own folder but what huggingface_hub deletes in its cache; files of other tools are only read.
     """
 
-    def remove(self, name: str, *, dry_run: bool = False) -> Removal:
-        """Delete a model's files, and forget it. A file that was imported by reference stays where it is.
+    def remove(self, *names: str, dry_run: bool = False) -> Removal:
+        """Delete models' files, and forget them. A file that was imported by reference stays where it is.
 
-        StoreError for a model of another tool, and for what cannot be deleted.
+        ModelNotFoundError for a name that is not here and StoreError for a model of another tool, before anything is deleted;
+        StoreError also for what cannot be deleted.
         """
-        return deleting.remove(self, [self.find(name)], dry_run=dry_run)
+        found = list(self)
+        return deleting.remove(self, list(dict.fromkeys(self._among(found, name) for name in names)), dry_run=dry_run)
 
     def prune(self, *, older_than: float | None = None, max_size: int | None = None, dry_run: bool = False) -> Removal:
         """Delete what was not used for `older_than` seconds, then the least recently used until at most `max_size` bytes are left.
@@ -101,8 +104,7 @@ class ModelStore(Listing):
         if isinstance(source, UrlSource) and source.sha256:
             known[model.path.name] = source.sha256
         if model.place == HUB:
-            wanted = {file.path: file.sha256 for file in hub_files.scan()}
-            known |= {file.name: digest for file in model.files if (digest := wanted.get(file))}
+            known |= {file.name: digest for file in model.files if (digest := hub_cache.digest(file))}
         return known
 
 

@@ -24,9 +24,8 @@ def check(registry: TeamRegistry) -> None:
             names.check_url(registry.location)
         except ModelNameError as error:
             raise RegistryError(f"a registry's address: {error}") from None
-    digest = registry.sha256
-    if digest is not None and (len(digest) != 64 or set(digest) - set("0123456789abcdef")):
-        raise RegistryError(f"a sha256 is 64 small hexadecimal digits, not {_documents.printable(digest)[:80]!r}")
+    if registry.sha256 is not None and not names.is_sha256(registry.sha256):
+        raise RegistryError(f"a sha256 is 64 small hexadecimal digits, not {_documents.printable(registry.sha256)[:80]!r}")
 
 
 def refresh(registry: TeamRegistry) -> Layer:

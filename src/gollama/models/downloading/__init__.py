@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gollama.models.downloading.downloader import DownloadEvent, ModelDownloader
-from gollama.models.downloading.guard import require_public
 from gollama.models.downloading.transport import read_all, read_range
 
-__all__ = ["DownloadEvent", "ModelDownloader", "read_all", "read_range", "require_public"]
+__all__ = ["DownloadEvent", "ModelDownloader", "read_all", "read_range"]

@@ -81,8 +81,7 @@ class ModelDownloader:
         except OSError as error:
             if isinstance(error, DownloadError):
                 raise
-            raise StorageError(f"{file.name} cannot be stored in {path.parent} ({error.strerror or error}): keep models where there is "
-                               "space and leave to write (HF_HOME, GOLLAMA_HOME)") from error
+            raise StorageError.of(file, path, error) from error
         counts.end(path)
 
     def _transfer(self, file: RemoteFile, path: Path, counts: _Counts) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from gollama.errors import DownloadError
-from gollama.models.names import is_loopback
+from gollama.models.names import is_loopback, is_private
 
 Resolve = Callable[[str, int], Iterable[str]]
 
@@ -35,13 +35,6 @@ def literal(host: str, _port: int) -> list[str]:
         return [str(ipaddress.ip_address(host))]
     except ValueError:
         return ["127.0.0.1"] if is_loopback(host) else []
-
-
-def is_private(address: str) -> bool:
-    """Whether an address belongs to this machine or to a network that the world cannot reach."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return not (mapped or ip).is_global or (mapped or ip).is_multicast
 
 
 @dataclass(frozen=True)
@@ -84,14 +77,3 @@ class Guard:
 
     def refused(self, host: str) -> DownloadError:
         return DownloadError(f"{host[:200]} is an address of a private network, and the download began at a public one: it was refused")
-
-
-def require_public(url: str, resolve: Resolve = addresses) -> None:
-    """DownloadError for an address of this machine or of a private network: for what a registry on the web says, not a user."""
-    _, host, port = origin(url)
-    try:
-        private = any(map(is_private, resolve(host, port)))
-    except OSError as error:
-        raise DownloadError(f"{host[:200]!r} is unknown ({error})") from error
-    if private:
-        raise DownloadError(f"{host[:200]} is an address of a private network, and who names it is not: it was refused")

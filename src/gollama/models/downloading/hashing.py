@@ -44,11 +44,9 @@ class PrefixHash:
                 on_block()
             return self._digest.hexdigest()
 
-    def _catch_up(self, most: int) -> int:
-        """Hash what lies behind the prefix without a gap, at most `most` bytes; how many."""
-        there = self._there()
-        end = min(there, self._place + most)
-        begun = self._place
+    def _catch_up(self, most: int) -> None:
+        """Hash what lies behind the prefix without a gap, at most `most` bytes."""
+        end = min(self._there(), self._place + most)
         if self._place < end and not self._buffer:
             self._buffer = bytearray(BLOCK)
         while self._place < end:
@@ -58,7 +56,6 @@ class PrefixHash:
                 raise OSError("the partial file was cut off while it was read")
             self._digest.update(view[:count])
             self._place += count
-        return self._place - begun
 
     def _there(self) -> int:
         """Where the first gap at or behind the prefix begins."""

@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from gollama.errors import DownloadError
-from gollama.models.downloading.guard import Guard, origin
+from gollama.models.downloading.guard import origin
 from gollama.models.downloading.hashing import PrefixHash
 from gollama.models.downloading.limits import RateLimit, Retries
 from gollama.models.downloading.state import Partial
-from gollama.models.downloading.transport import Connection, StatusError, content_range, guard_of, why
+from gollama.models.downloading.transport import Connection, StatusError, content_range, guard_of, may_pass, why
 from gollama.models.files import RemoteFile
 
 BLOCK = 1 << 20
@@ -33,6 +34,11 @@ class ChangedError(Exception):
 
 class StorageError(DownloadError):
     """The disk does not take it."""
+
+    @classmethod
+    def of(cls, file: RemoteFile, target: Path, error: OSError) -> StorageError:
+        return cls(f"{file.name} cannot be stored in {target.parent} ({error.strerror or error}): keep models where there is space and "
+                   "leave to write (HF_HOME, GOLLAMA_HOME)")
 
 
 class Stopped(Exception):
@@ -118,7 +124,8 @@ class Transfer:
         etag = self.partial.resume()
         while True:
             try:
-                response, self._located = connection.get(self.file.url, {**self.file.headers, "Range": "bytes=0-0"}, self._guard())
+                self._guard = guard_of(self.file.url)
+                response, self._located = connection.get(self.file.url, {**self.file.headers, "Range": "bytes=0-0"}, self._guard)
                 break
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
@@ -134,17 +141,11 @@ class Transfer:
             try:
                 self.partial.begin(size, self._chunk(size), self._etag)
             except OSError as error:
-                raise self._unwritable(error) from error
+                raise StorageError.of(self.file, self.partial.target, error) from error
         if span is None:
             return response
         response.read()
         return None
-
-    def _guard(self) -> Guard:
-        made: Guard | None = getattr(self, "_guarding", None)
-        if made is None:
-            made = self._guarding = guard_of(self.file.url)
-        return made
 
     def _checked(self, size: int | None) -> int:
         expected = self.file.size
@@ -165,15 +166,11 @@ class Transfer:
             folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(folder).free
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise StorageError.of(self.file, self.partial.target, error) from error
         needed = size - self.partial.done
         if free < needed + min(MARGIN, needed // 10):
             raise StorageError(f"{self.file.name} needs {needed / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB left: "
                                "free some, or keep models on another disk (HF_HOME, GOLLAMA_HOME)")
-
-    def _unwritable(self, error: OSError) -> StorageError:
-        return StorageError(f"{self.file.name} cannot be stored in {self.partial.target.parent} ({error.strerror or error}): "
-                            "keep models where there is space and leave to write (HF_HOME, GOLLAMA_HOME)")
 
     # ---- workers ----
 
@@ -212,7 +209,7 @@ class Transfer:
         if self._etag.startswith('"'):
             headers["If-Range"] = self._etag
         try:
-            response, self._located = connection.get(located, headers, self._guard())
+            response, self._located = connection.get(located, headers, self._guard)
         except StatusError as error:
             if error.status == 416:
                 raise ChangedError("the file became shorter") from error
@@ -250,7 +247,7 @@ class Transfer:
             try:
                 self.partial.write(place, view[:count])
             except OSError as error:
-                raise self._unwritable(error) from error
+                raise StorageError.of(self.file, self.partial.target, error) from error
             self._hash.wrote(place, view[:count])
             place += count
             self.retries.came(count)
@@ -287,7 +284,7 @@ class Transfer:
 
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, StatusError):
-        return error.may_pass
+        return may_pass(error.status)
     if isinstance(error, socket.gaierror):
         return error.errno == socket.EAI_AGAIN
     return not isinstance(error, (DownloadError, ssl.SSLCertVerificationError))

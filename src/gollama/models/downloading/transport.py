@@ -35,9 +35,10 @@ class StatusError(DownloadError):
         self.status = status
         self.retry_after = retry_after
 
-    @property
-    def may_pass(self) -> bool:
-        return self.status in (408, 425, 429) or self.status >= 500
+
+def may_pass(status: int) -> bool:
+    """Whether a server that answers with this error may answer otherwise in a while."""
+    return status in (408, 425, 429) or status >= 500
 
 
 class Connection:

@@ -122,4 +122,4 @@ def _is_pinned(found: LocalModel, sha256: str | None) -> bool:
     """Whether a Hub's file that is here is the expected one: its blob is named by its digest. Others were verified on their way."""
     if sha256 is None or not isinstance(found.source, HubSource) or not found.path.is_symlink():
         return True
-    return found.path.resolve().name == sha256
+    return hub_cache.digest(found.path) == sha256

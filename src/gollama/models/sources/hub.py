@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -13,15 +12,14 @@ from gollama.errors import DownloadError, ModelNotFoundError
 from gollama.models import choosing
 from gollama.models.downloading import ModelDownloader
 from gollama.models.downloading.limits import Retries
+from gollama.models.downloading.transport import may_pass, seconds
 from gollama.models.files import LocalModel, Offer, Progress, RemoteFile
-from gollama.models.names import HubSource
+from gollama.models.names import HubSource, is_sha256
 from gollama.models.sources import hub_cache
 
 Result = TypeVar("Result")
 
 TIMEOUT = 20.0
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def offer(source: HubSource, memory: int | None, downloader: ModelDownloader) -> Offer:
@@ -33,28 +31,30 @@ def offer(source: HubSource, memory: int | None, downloader: ModelDownloader) ->
     api = HfApi(endpoint=endpoint, token=token, library_name="gollama")
     info = _asked(source, downloader,
                   lambda: api.model_info(source.repository, revision=source.revision, files_metadata=True, timeout=TIMEOUT))
-    if not _COMMIT.fullmatch(info.sha or ""):
+    if not hub_cache.is_commit(info.sha or ""):
         raise DownloadError(f"{endpoint} tells no commit of {source.repository}: it is no Hub")
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
     headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def remote(name: str) -> RemoteFile:
         lfs = siblings[name].lfs
-        if lfs and not _SHA256.fullmatch(lfs.sha256):  # it becomes a file's name
+        if lfs and not is_sha256(lfs.sha256):  # it becomes a file's name
             raise DownloadError(f"{endpoint} lists {name} with the digest {lfs.sha256[:80]!r}, which is none")
         return RemoteFile(name, f"{endpoint}/{source.repository}/resolve/{info.sha}/{quote(name)}", size=siblings[name].size,
                           sha256=lfs.sha256 if lfs else None, headers=headers)
 
-    sizes = {name: sibling.size for name, sibling in siblings.items()}
-    return Offer(source, tuple(map(remote, _chosen(source, sizes, memory))), info.sha, _totals(sizes))
+    there = choosing.models(siblings)
+    sizes = {name: [siblings[file].size for file in files] for name, files in there.items()}
+    totals = {name: None if None in known else sum(size or 0 for size in known) for name, known in sizes.items()}
+    return Offer(source, tuple(map(remote, _chosen(source, siblings, there, totals, memory))), info.sha, totals)
 
 
-def _chosen(source: HubSource, sizes: dict[str, int | None], memory: int | None) -> list[str]:
-    """The names of the model's files."""
-    there = choosing.models(sizes)
+def _chosen(source: HubSource, names: Collection[str], there: dict[str, list[str]], sizes: dict[str, int | None],
+            memory: int | None) -> list[str]:
+    """The names of the model's files: among all `names`, or those of the models that are `there`, with the bytes of each."""
     if source.file is not None:
         files = choosing.parts(source.file) or [source.file]
-        missing = [file for file in files if file not in sizes]
+        missing = [file for file in files if file not in names]
         if missing:
             raise ModelNotFoundError(f"{source.repository} has no {missing[0]}; it has: {_listed(there)}")
         return files
@@ -65,13 +65,7 @@ def _chosen(source: HubSource, sizes: dict[str, int | None], memory: int | None)
         return there[wanted[0]]
     if not there:
         raise ModelNotFoundError(f"{source.repository} has no GGUF file: look for a repository whose name ends in -GGUF")
-    return there[choosing.choose(_totals(sizes), memory)]
-
-
-def _totals(sizes: dict[str, int | None]) -> dict[str, int | None]:
-    """The bytes of each model of a repository, of all its parts."""
-    found = {name: [sizes[file] for file in files] for name, files in choosing.models(sizes).items()}
-    return {name: None if None in known else sum(size or 0 for size in known) for name, known in found.items()}
+    return there[choosing.choose(sizes, memory)]
 
 
 def _listed(there: dict[str, list[str]]) -> str:
@@ -145,8 +139,6 @@ def _status(error: Exception) -> int | None:
 
 
 def _retry_after(error: Exception) -> float | None:
-    from gollama.models.downloading.transport import seconds
-
     headers: Any = getattr(getattr(error, "response", None), "headers", None) or {}
     return seconds(headers.get("Retry-After"))
 
@@ -154,7 +146,7 @@ def _retry_after(error: Exception) -> float | None:
 def _may_pass(error: Exception) -> bool:
     status = _status(error)
     if status is not None:
-        return status in (408, 425, 429) or status >= 500
+        return may_pass(status)
     return any(word in type(error).__name__ for word in ("Timeout", "ReadError", "RemoteProtocolError", "ConnectError"))
 
 

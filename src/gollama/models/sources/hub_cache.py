@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gollama.models import choosing
 from gollama.models.files import LocalModel
-from gollama.models.names import HubSource
+from gollama.models.names import HubSource, is_sha256
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _TRUE = {"1", "ON", "YES", "TRUE"}
@@ -50,20 +50,31 @@ def folder(repository: str) -> Path:
 
 def lock(repository: str, etag: str) -> Path:
     """The lock file that huggingface_hub takes for a blob, so that its users and gollama wait for each other."""
-    return cache() / ".locks" / f"models--{repository.replace('/', '--')}" / f"{etag}.lock"
+    return cache() / ".locks" / folder(repository).name / f"{etag}.lock"
+
+
+def digest(file: Path) -> str | None:
+    """The sha256 that the Hub said of a file of the cache, whose blob is named by it; None where it said nothing."""
+    blob = file.resolve().name
+    return blob if is_sha256(blob) else None
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is spelled as a commit, which no branch can move."""
+    return _COMMIT.fullmatch(revision) is not None
 
 
 def commit_of(source: HubSource) -> str | None:
     """The commit that the source's revision was when it was last asked for."""
     revision = source.revision or "main"
-    if _COMMIT.fullmatch(revision):
+    if is_commit(revision):
         return revision
     try:
         with open(folder(source.repository) / "refs" / revision, encoding="ascii") as file:
             found = file.read(MOST_REF).strip()
     except (OSError, ValueError):
         return None
-    return found if _COMMIT.fullmatch(found) else None
+    return found if is_commit(found) else None
 
 
 def find(source: HubSource) -> LocalModel | None:

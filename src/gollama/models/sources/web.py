@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from gollama.errors import DownloadError, ModelNameError
-from gollama.models import choosing
+from gollama.models import _documents, choosing
 from gollama.models.files import MOST_MANIFEST, LocalModel, Manifest, Offer, Progress, RemoteFile
 from gollama.models.names import UrlSource, check_url
 
@@ -36,6 +36,11 @@ def find(source: UrlSource, path: Path) -> LocalModel | None:
 
 def offer(source: UrlSource, sha256: str | None, size: int | None) -> Offer:
     """DownloadError without a digest: what comes over the web is not used unverified."""
+    return _checked(source, sha256, size)[0]
+
+
+def _checked(source: UrlSource, sha256: str | None, size: int | None) -> tuple[Offer, bytes | None]:
+    """What the source offers, and the bytes of its manifest if it is one."""
     digest = source.sha256 or sha256
     if None not in (source.sha256, sha256) and source.sha256 != sha256:
         raise DownloadError(f"{source} has another sha256 than {sha256}, which is expected")
@@ -44,15 +49,13 @@ def offer(source: UrlSource, sha256: str | None, size: int | None) -> Offer:
     if not is_manifest(source):
         if choosing.parts(source.file):
             raise DownloadError(f"{source.file} is one of several parts: give the address of a manifest that lists them")
-        return Offer(source, (RemoteFile(source.file, source.url, size, digest),))
-    files = Manifest.read(_read(source), digest).files
-    return Offer(source, tuple(RemoteFile(file.name, _address(source, file.url or file.name), file.size, file.sha256) for file in files))
-
-
-def _read(source: UrlSource) -> bytes:
+        return Offer(source, (RemoteFile(source.file, source.url, size, digest),)), None
     from gollama.models.downloading import read_all
 
-    return read_all(source.url, MOST_MANIFEST)
+    manifest = read_all(source.url, MOST_MANIFEST)
+    files = Manifest.read(manifest, digest).files
+    remote = tuple(RemoteFile(file.name, _address(source, file.url or file.name), file.size, file.sha256) for file in files)
+    return Offer(source, remote), manifest
 
 
 def _address(source: UrlSource, url: str) -> str:
@@ -69,10 +72,10 @@ def _address(source: UrlSource, url: str) -> str:
 
 def fetch(source: UrlSource, path: Path, sha256: str | None, size: int | None, downloader: ModelDownloader,
           on_progress: Progress | None) -> LocalModel:
-    offered = offer(source, sha256, size)
-    if not is_manifest(source):
+    offered, manifest = _checked(source, sha256, size)
+    if manifest is None:
         downloader.download([(offered.files[0], path)], on_progress=on_progress)
         return LocalModel(source, (path,))
     paths = downloader.download([(file, path.parent / file.name) for file in offered.files], on_progress=on_progress)
-    (path.parent / MANIFEST).write_bytes(_read(source))
+    _documents.write_bytes(path.parent / MANIFEST, manifest)
     return LocalModel(source, tuple(paths))

