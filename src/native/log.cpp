@@ -1,4 +1,5 @@
 // llama.cpp's log: fragments joined to lines, errors kept per thread for the exceptions, lines handed to one callback.
+#include "fork.hpp"
 #include "guard.hpp"
 
 #include "log.h"  // common
@@ -69,6 +70,7 @@ void gollama_start(gollama_log_callback log) {
     // the common layer's logger writes to the terminal from a thread of its own; its failures reach us as exceptions
     common_log_set_verbosity_thold(INT_MIN);
     gollama::assertion_guard::install();
+    gollama::survive_forks();
     llama_backend_init();
 }
 

@@ -98,9 +98,30 @@ for moment in range(30):
 llm.close()
 """
 
+# ggml has a lock for everybody, and holds it for a moment of each graph: one fork in four hundred came in such a moment
+LOCKED_IN_A_CHILD = LOADING + """
+import signal
+from gollama.lowlevel import ffi, lib
+params = ffi.new("struct ggml_init_params *", {{"mem_size": 1024, "no_alloc": True}})
+def always():
+    while not llm.closed:
+        lib.ggml_free(lib.ggml_init(params[0]))
+for _ in range(4):
+    threading.Thread(target=always).start()
+for moment in range(2000):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        lib.ggml_free(lib.ggml_init(params[0]))
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == 0, (moment, status)
+llm.close()
+"""
 
-@pytest.mark.parametrize("code", [FORKS, STREAM_IN_A_CHILD, CLOSE_IN_A_CHILD, OTHERS_IN_A_CHILD],
-                         ids=["generate", "stream", "close", "embed and chat"])
+
+@pytest.mark.parametrize("code", [FORKS, STREAM_IN_A_CHILD, CLOSE_IN_A_CHILD, OTHERS_IN_A_CHILD, LOCKED_IN_A_CHILD],
+                         ids=["generate", "stream", "close", "embed and chat", "a lock of ggml"])
 def test_fork_while_another_thread_computes(tiny_path: Path, code: str) -> None:
     result = run(code.format(path=str(tiny_path)))
     assert result.returncode == 0, result.stderr
