@@ -67,7 +67,7 @@ def as_api_error(error: BaseException, known: frozenset[str] = frozenset()) -> A
     if isinstance(error, errors.BusyError):
         return unavailable(message, "overloaded")
     if isinstance(error, (errors.OptionError, errors.UnknownOptionError, errors.ChatError, errors.TextError, errors.SchemaError,
-                          errors.GrammarError)):
+                          errors.GrammarError, errors.AdapterNotFoundError)):
         return ApiError(400, message, param=_field(message, known), code="invalid_value")
     if isinstance(error, (errors.ClosedError, errors.CancelledError)):
         return unavailable("the model was unloaded, or the server ends: try again", "unavailable")

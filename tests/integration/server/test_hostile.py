@@ -5,6 +5,7 @@ What the limits by themselves promise is in test_limits.py.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -162,6 +163,43 @@ def test_no_field_takes_what_it_should_not(http: httpx2.Client, path: str, kind:
             limit = field in ("max_tokens", "max_completion_tokens", "n_predict", "stream", "n_keep")
             assert reply.status_code == 200 or told(reply)["message"], (field, value)
             assert limit or reply.status_code in (200, 400, 404), (field, value)
+
+
+CALL: Any = {"role": "assistant", "content": "", "tool_calls": [
+    {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+FUNCTION: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "string"}}}}}
+TREES: list[tuple[str, dict[str, Any]]] = [
+    (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}, CALL,
+                         {"role": "tool", "tool_call_id": "c", "content": "y"}],
+            "tools": [FUNCTION], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"name": "f"}]}}}),
+    ("/v1/responses", {
+        "input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}]},
+                  {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "x"}]},
+                  {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                  {"type": "function_call_output", "call_id": "c", "output": "x"}],
+        "reasoning": {"effort": "low"}, "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "string"}}}})]
+
+
+def places(value: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    """The ways to all that is within."""
+    within = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, one in within:
+        yield (*path, name)
+        yield from places(one, *path, name)
+
+
+@pytest.mark.parametrize(("path", "body"), TREES)
+def test_no_field_within_takes_what_it_should_not(http: httpx2.Client, path: str, body: dict[str, Any]) -> None:
+    """Each place of a body with each kind of value."""
+    for *way, last in places(body):
+        for value in WRONG:
+            changed: Any = copy.deepcopy(body)
+            within = changed
+            for name in way:
+                within = within[name]
+            within[last] = value
+            reply = http.post(path, json={"max_tokens": 1, **changed})
+            assert reply.status_code == 200 or told(reply), (way, last, value)
 
 
 # ---- addresses ----

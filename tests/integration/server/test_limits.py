@@ -72,6 +72,9 @@ def request(body: bytes, *headers: str, host: str = "localhost") -> bytes:
     ({"messages": [{"role": "user", "content": "word " * 3000}]}, 400, "messages", "context_length_exceeded"),
     ({"messages": [{"role": "tool", "tool_call_id": "x", "content": "y"}]}, 400, "messages[0].tool_call_id", "invalid_value"),
     ({"modalities": ["audio"]}, 400, "modalities[0]", "invalid_type"),
+    ({"messages": [{"role": "user", "content": [{"type": []}]}]}, 400, "messages[0].content[0].type", "invalid_value"),
+    ({"adapters": {"none": 1}}, 400, None, "invalid_value"),
+    ({"control_vectors": {"none": 1}}, 400, None, "invalid_value"),
 ])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_bad_field_is_named(http: httpx2.Client, fields: dict[str, Any], status: int, param: str | None, code: str, stream: bool) -> None:
@@ -79,6 +82,15 @@ def test_a_bad_field_is_named(http: httpx2.Client, fields: dict[str, Any], statu
     error = reply.json()["error"]
     assert (reply.status_code, error["code"]) == (status, code) and error["type"] == "invalid_request_error" and error["message"]
     assert param is None or error["param"] == param
+
+
+@pytest.mark.parametrize("allowed", [{}, {"allowed_tools": 3}, {"allowed_tools": {"tools": 3}}, {"tools": None}, {"tools": [3]},
+                                     {"tools": [{"function": 3}]}, {"tools": [{"name": "other"}]}])
+@pytest.mark.parametrize("function", [{"name": "f"}, 3])
+def test_only_tools_that_are_offered_are_allowed(http: httpx2.Client, allowed: dict[str, Any], function: Any) -> None:
+    tools = [{"type": "function", "function": function}]
+    error = http.post(CHAT, json={"messages": ASK, "tools": tools, "tool_choice": {"type": "allowed_tools", **allowed}}).json()["error"]
+    assert (error["param"], error["code"]) == ("tool_choice", "invalid_value")
 
 
 @pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "file:///etc/passwd", "data:image/png;base64,AAAA"])

@@ -98,11 +98,23 @@ async def chat_options(body: ChatRequest) -> dict[str, Any]:
 
 def chosen_tools(tools: list[dict[str, Any]], choice: str | dict[str, Any] | None) -> tuple[list[dict[str, Any]], Any]:
     """The tools to be offered, and the choice among them as ChatOptions takes it."""
-    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        allowed = choice.get("allowed_tools", choice)
-        names = [one.get("function", one).get("name") for one in allowed.get("tools", []) if isinstance(one, dict)]
-        return [tool for tool in tools if tool.get("function", {}).get("name") in names], allowed.get("mode", "auto")
-    return tools, "auto" if choice is None else choice
+    if not isinstance(choice, dict) or choice.get("type") != "allowed_tools":
+        return tools, "auto" if choice is None else choice
+    allowed = choice.get("allowed_tools", choice)
+    named = allowed.get("tools") if isinstance(allowed, dict) else None
+    if not isinstance(named, list):
+        raise ApiError(400, "tool_choice: allowed_tools needs a list of tools", param="tool_choice", code="invalid_value")
+    offered, names = [_tool_name(tool) for tool in tools], [_tool_name(one) for one in named]
+    if None in names or not set(names) <= set(offered):
+        raise ApiError(400, "tool_choice: allowed_tools names what is not among tools", param="tool_choice", code="invalid_value")
+    return [tool for tool, name in zip(tools, offered) if name in names], allowed.get("mode", "auto")
+
+
+def _tool_name(tool: Any) -> str | None:
+    """Of a tool in OpenAI's form, nested or flat; None for what is none."""
+    function = tool.get("function", tool) if isinstance(tool, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def chat_params(body: ChatRequest, llm: AsyncLLM, service: Service) -> SamplingParams:
@@ -241,5 +253,3 @@ def _call(delta: Any) -> dict[str, Any]:
     if delta.id is None:
         return {"index": delta.index, "function": {"arguments": delta.arguments}}
     return {"index": delta.index, "id": delta.id, "type": "function", "function": {"name": delta.name, "arguments": delta.arguments}}
-
-

@@ -262,5 +262,3 @@ async def merged(streams: list[AsyncStream[Chunk]]) -> AsyncIterator[tuple[int, 
     finally:
         for one in reading:
             one.cancel()
-
-

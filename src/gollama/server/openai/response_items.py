@@ -43,6 +43,8 @@ def _add(messages: list[Item], path: str, item: Item) -> None:
         messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
     elif kind == "reasoning":
         parts = item.get("content") or item.get("summary") or []
+        if not isinstance(parts, list):
+            raise _refused(f"{path}.content", "must be a list of parts", "invalid_type")
         text = "".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping))
         if text:
             _turn(messages, "reasoning_content")["reasoning_content"] = text
