@@ -157,7 +157,8 @@ class AsyncLLM:
                      timeout: float | None = None, **sampling: Any) -> Completion:
         """As LLM.infill."""
         settings = record(SamplingParams, params, sampling, "params")
-        return (await self._complete([self.sync.intake.infill_prompt(prefix, suffix)], settings, priority=priority, timeout=timeout))[0]
+        prompt = await asyncio.to_thread(self.sync.intake.infill_prompt, prefix, suffix)
+        return (await self._complete([prompt], settings, priority=priority, timeout=timeout))[0]
 
     # ---- chat ----
 
@@ -285,7 +286,7 @@ class AsyncLLM:
         inbox = AsyncInbox()
         with Jobs(self.sync.intake, prompts, params, inbox.put, **request) as jobs:
             while not jobs.done:
-                if jobs.submit():
+                if jobs.submitted or await asyncio.to_thread(jobs.submit):  # samplers with grammars take their time
                     jobs.note(await inbox.get())
                 else:
                     await asyncio.sleep(RETRY_SECONDS)

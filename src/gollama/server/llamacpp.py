@@ -151,8 +151,11 @@ async def rerank(request: Request) -> Response:
     documents = [str(one) for one in inputs_of(body.documents, "documents", service.config)]
     try:
         async with service.model(request, body.model) as (name, llm):
+            def count() -> int:
+                return sum(len(llm.tokenize(text)) for text in documents) + len(documents) * len(llm.tokenize(body.query))
+
             results = await llm.rerank(body.query, documents, top_n=body.top_n)
-            tokens = sum(len(llm.tokenize(text)) for text in documents) + len(documents) * len(llm.tokenize(body.query))
+            tokens = await asyncio.to_thread(count)
     except NativeError as error:
         raise ApiError(400, str(error).replace(f"{llm.sync.model.path.parent}/", ""), param="model", code="unsupported") from None
     except GollamaError as error:

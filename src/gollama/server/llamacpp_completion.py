@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Sequence
@@ -103,7 +104,8 @@ def _prompt(prompt: Any, llm: AsyncLLM) -> str | list[int]:
 
 
 async def _task(service: Service, body: NativeRequest, llm: AsyncLLM) -> Task:
-    return await completion_task(service, body.model_copy(update={"prompt": prompts_of(body.prompt, llm), "logprobs": body.n_probs}), llm)
+    prompts = await asyncio.to_thread(prompts_of, body.prompt, llm)
+    return await completion_task(service, body.model_copy(update={"prompt": prompts, "logprobs": body.n_probs}), llm)
 
 
 # ---- answers ----

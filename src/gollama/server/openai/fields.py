@@ -16,7 +16,7 @@ from gollama.server.openai.schemas import check_grammar
 
 MOST_STOPS = 64
 MOST_LOGPROBS = 20
-MOST_BIASES = 4096
+MOST_BIASES = 4096  # entries, and characters of the texts among them
 MOST_TOOLS = 128  # which is OpenAI's, too
 MOST_BREAKERS, LONGEST_BREAKER = 16, 64  # each is compared with the whole vocabulary
 LONGEST_ID = 10  # digits
@@ -151,8 +151,10 @@ def time_limit(body: Generating, config: ServerConfig) -> float:
 def _biases(given: Bias, llm: AsyncLLM) -> Mapping[int, float]:
     """By token id. llama-server's form, a list of pairs, may name texts, and says `false` for "never"."""
     pairs = given.items() if isinstance(given, dict) else given
-    if len(pairs) > MOST_BIASES:
-        raise ApiError(400, f"logit_bias may hold {MOST_BIASES} entries at most", param="logit_bias", code="too_many")
+    letters = 0 if isinstance(given, dict) else sum(len(key) for key, _ in given if isinstance(key, str))
+    if max(len(pairs), letters) > MOST_BIASES:
+        raise ApiError(400, f"logit_bias may hold {MOST_BIASES} entries at most, and as many characters of texts", param="logit_bias",
+                       code="too_many")
     biases: dict[int, float] = {}
     for key, bias in pairs:
         if bias is True:
