@@ -18,15 +18,15 @@ MOST_STOPS = 64
 MOST_LOGPROBS = 20
 MOST_BIASES = 4096  # entries, and characters of the texts among them
 MOST_TOOLS = 128  # which is OpenAI's, too
-MOST_BREAKERS, LONGEST_BREAKER = 16, 64  # each is compared with the whole vocabulary
+MOST_BREAKERS, LONGEST_BREAKER = 16, 64  # each is compared with the whole vocabulary, for each answer
 LONGEST_ID = 10  # digits
 
 # name in the request, name in SamplingParams
 RENAMED = {"typ_p": "typical_p", "dynatemp_range": "dynamic_temperature_range", "dynatemp_exponent": "dynamic_temperature_exponent",
-           "n_keep": "keep", "n": "n"}
-SAME = ("temperature", "top_p", "top_k", "min_p", "typical_p", "top_n_sigma", "presence_penalty", "frequency_penalty", "repeat_penalty",
-        "repeat_last_n", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers",
-        "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta", "ignore_eos", "grammar", "cache_prompt",
+           "n_keep": "keep"}
+SAME = ("n", "temperature", "top_p", "top_k", "min_p", "typical_p", "top_n_sigma", "presence_penalty", "frequency_penalty",
+        "repeat_penalty", "repeat_last_n", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
+        "dry_sequence_breakers", "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta", "ignore_eos", "grammar", "cache_prompt",
         "overflow", "adapters", "control_vectors")
 
 Bias = dict[str, float] | list[tuple[int | str, float | bool]]
@@ -117,14 +117,15 @@ def sampling_params(body: Generating, llm: AsyncLLM, config: ServerConfig, **mor
     if body.logit_bias:
         values["logit_bias"] = _biases(body.logit_bias, llm)
     check_grammar(body.grammar)
-    breakers = body.dry_sequence_breakers or []
-    if len(breakers) > MOST_BREAKERS or any(len(one) > LONGEST_BREAKER for one in breakers):
-        raise ApiError(400, f"dry_sequence_breakers may hold {MOST_BREAKERS} texts of {LONGEST_BREAKER} characters at most",
-                       param="dry_sequence_breakers", code="too_many")
     if (body.n or 1) > config.max_choices:
         raise ApiError(400, f"n must be at most {config.max_choices} (max_choices), not {body.n}", param="n", code="too_many")
     values["max_tokens"] = token_limit(body, llm, config)
-    return SamplingParams(**{**values, **more})
+    values |= more
+    breakers, n = body.dry_sequence_breakers or [], values.get("n", 1)
+    if len(breakers) * n > MOST_BREAKERS or any(len(one) > LONGEST_BREAKER for one in breakers):
+        raise ApiError(400, f"dry_sequence_breakers may hold {MOST_BREAKERS} texts of {LONGEST_BREAKER} characters at most, for all answers "
+                       "(n) together", param="dry_sequence_breakers", code="too_many")
+    return SamplingParams(**values)
 
 
 def token_limit(body: Generating, llm: AsyncLLM, config: ServerConfig) -> int | None:
