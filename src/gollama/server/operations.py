@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from gollama.backends import DeviceMemory
 from gollama.server.body import Body, read_body
 from gollama.server.documents import taking
-from gollama.server.errors import ApiError, as_api_error
+from gollama.server.errors import ApiError
 from gollama.server.openai.models import model_object
 from gollama.server.record import record_of
 from gollama.server.replies import json_response
@@ -82,8 +82,5 @@ async def _changed(request: Request, *, load: bool) -> Response:
         async with service.leased(body.model):
             pass
     else:
-        try:
-            await service.pool.unload(service.names()[body.model])
-        except Exception as error:
-            raise as_api_error(error) from error
+        await service.unload(body.model)
     return json_response(model_object(service.served(body.model)))

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,15 +95,27 @@ class Service:
     async def leased(self, name: str) -> AsyncIterator[AsyncLLM]:
         """A model by its name in requests. ApiError 503 where it cannot be loaded."""
         async with contextlib.AsyncExitStack() as held:
-            try:
+            with self._told(name, "loaded"):
                 llm = await held.enter_async_context(self.pool.get(self.names()[name]))
-            except BusyError as error:
-                raise unavailable(str(error), "overloaded") from None
-            except (GollamaError, OSError) as error:
-                logger.error("the model %s cannot be loaded: %s", name, error)
-                raise unavailable(f"the model {name} cannot be loaded; the server's log says why", "model_unavailable") from None
             self._seen[name] = weakref.ref(llm.sync)
             yield llm
+
+    async def unload(self, name: str) -> None:
+        """Free it, once nobody uses it. ApiError 503."""
+        with self._told(name, "unloaded"):
+            await self.pool.unload(self.names()[name])
+
+    @contextlib.contextmanager
+    def _told(self, name: str, what: str) -> Iterator[None]:
+        """The pool's errors for whoever asks; what they say of paths and of other models is for the log."""
+        try:
+            yield
+        except BusyError as error:
+            logger.warning("the model %s waits to be %s: %s", name, what, error)
+            raise unavailable(f"the model {name} could not be {what} in time: others use it, or its memory", "overloaded") from None
+        except (GollamaError, OSError) as error:
+            logger.error("the model %s cannot be %s: %s", name, what, error)
+            raise unavailable(f"the model {name} cannot be {what}; the server's log says why", "model_unavailable") from None
 
 
 def service_of(request: Request) -> Service:

@@ -40,7 +40,7 @@ class Lent:
     """Another server's pool, which is not closed."""
 
     def __init__(self, pool: Pool) -> None:
-        self.get, self.status, self.load, self.unload = pool.get, pool.status, pool.load, pool.unload
+        self.get, self.status, self.unload = pool.get, pool.status, pool.unload
 
     async def close(self) -> None:
         pass

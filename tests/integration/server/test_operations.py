@@ -19,6 +19,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support import tiny
 from tests.support.answers import wait_until
 from tests.support.server import Running, running
 
@@ -96,6 +97,21 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
         reply = httpx2.post(f"{server.url}{CHAT}", json={"messages": ASK})
         assert reply.status_code == 503 and reply.json()["error"]["code"] == "model_unavailable"
         assert str(tmp_path) not in reply.text and httpx2.get(f"{server.url}/health").status_code == 200
+
+
+def test_whoever_waits_in_vain_is_told_no_path_and_no_other_model(tmp_path: Path) -> None:
+    one, other = (tiny.write(tmp_path / f"{name}.gguf", context=8192) for name in ("secret-one", "secret-other"))
+    loading = {"context_size": 8192, "threads": 1, "max_sequences": 1, "prefix_cache": 0}
+    with running(f"one={one}", f"other={other}", loading=loading, preload=False, load_timeout=0.5, memory=16) as server:
+        with httpx2.Client(base_url=server.url, timeout=60) as http:
+            forever = {"model": "one", "prompt": "a", "stream": True, "overflow": "shift", "ignore_eos": True}
+            with http.stream("POST", "/v1/completions", json=forever) as stream:
+                lines = stream.iter_lines()  # which is kept: forgotten, it would close the stream
+                next(lines)
+                for path, body in (("/v1/completions", {"model": "other", "prompt": "a"}), ("/models/unload", {"model": "one"})):
+                    reply = http.post(path, json=body)
+                    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "overloaded") and reply.headers["retry-after"]
+                    assert "secret" not in reply.text and body["model"] in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("content", [None, b"GGUF" + bytes(64)])

@@ -26,8 +26,8 @@ RENAMED = {"typ_p": "typical_p", "dynatemp_range": "dynamic_temperature_range", 
            "n_keep": "keep"}
 SAME = ("n", "temperature", "top_p", "top_k", "min_p", "typical_p", "top_n_sigma", "presence_penalty", "frequency_penalty",
         "repeat_penalty", "repeat_last_n", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
-        "dry_sequence_breakers", "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta", "ignore_eos", "grammar", "cache_prompt",
-        "overflow", "adapters", "control_vectors")
+        "dry_sequence_breakers", "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta", "ignore_eos", "grammar",
+        "cache_prompt", "overflow", "adapters", "control_vectors")
 
 Bias = dict[str, float] | list[tuple[int | str, float | bool]]
 
@@ -123,8 +123,8 @@ def sampling_params(body: Generating, llm: AsyncLLM, config: ServerConfig, **mor
     values |= more
     breakers, n = body.dry_sequence_breakers or [], values.get("n", 1)
     if len(breakers) * n > MOST_BREAKERS or any(len(one) > LONGEST_BREAKER for one in breakers):
-        raise ApiError(400, f"dry_sequence_breakers may hold {MOST_BREAKERS} texts of {LONGEST_BREAKER} characters at most, for all answers "
-                       "(n) together", param="dry_sequence_breakers", code="too_many")
+        raise ApiError(400, f"dry_sequence_breakers may hold {MOST_BREAKERS} texts of {LONGEST_BREAKER} characters at most, for all "
+                       "answers (n) together", param="dry_sequence_breakers", code="too_many")
     return SamplingParams(**values)
 
 
