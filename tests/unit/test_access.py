@@ -35,6 +35,7 @@ from gollama.server.access.start import check_access
 from gollama.server.access.writer import Done, Spent, Writer
 from gollama.server.config import shown
 from gollama.server.errors import ApiError
+from tests.support.answers import wait_until
 
 ROWS = 6
 DAY = "2030-01-01"
@@ -253,6 +254,27 @@ def test_the_writer_writes_all_before_it_closes(file: str, connection: sqlite3.C
     assert connection.execute("SELECT count(*) FROM usage").fetchone() == (100,)  # what is too old is gone
     assert connection.execute("SELECT * FROM quotas").fetchall() in ([("a", DAY, 700)], [])
     assert audit.verify(connection) == audit.Verdict(1)
+
+
+def test_paths_in_the_settings_are_written_as_texts(file: str, connection: sqlite3.Connection) -> None:
+    config = ServerConfig(access_file=file, loading={"adapters": {"style": Path("style.gguf")}})
+    writer = Writer(file, 30)
+    writer.start()
+    writer.put(Done("me", "server.start", {"config": shown(config)}))
+    writer.close()
+    (entry,) = audit.entries(connection)
+    assert entry.as_dict()["details"]["config"]["loading"]["adapters"] == {"style": "style.gguf"}
+
+
+def test_a_row_that_cannot_be_written_keeps_no_others_from_it(file: str, connection: sqlite3.Connection) -> None:
+    writer = Writer(file, 30)
+    writer.start()
+    writer.put(Done("\ud800", "broken", {}))
+    writer.put(Done("me", "one", {}))
+    wait_until(lambda: len(audit.entries(connection)) == 1)
+    writer.put(Done("me", "another", {}))
+    writer.close()
+    assert [entry.action for entry in audit.entries(connection)] == ["one", "another"]
 
 
 def test_usage_is_summed(connection: sqlite3.Connection) -> None:

@@ -462,6 +462,7 @@ def test_a_token_that_does_not_hold_is_refused(provider: Provider, trusting: Sit
         "other algorithm": provider.token(algorithm="RS512"), "cut": signed[0] + ".",
         "other claims": f"{signed[0].partition('.')[0]}.{part({**claims, 'sub': 'root'})}.{signed[2]}",
         "garbage": "a.b.c", "long subject": provider.token(sub="x" * 300),
+        "subject that is no text": provider.token(sub="\ud800"),
     }
     asked = provider.asked
     for name, token in wrong.items():

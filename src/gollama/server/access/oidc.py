@@ -133,8 +133,8 @@ class Oidc:
     def _vouched(self, claims: Mapping[str, Any]) -> Principal:
         options = self._options
         subject = claims["sub"]
-        if not isinstance(subject, str) or not 0 < len(subject) <= MOST_SUBJECT:
-            raise unauthorized(f"the token's subject must have 1 to {MOST_SUBJECT} characters", "invalid_token")
+        if not isinstance(subject, str) or not 0 < len(subject) <= MOST_SUBJECT or not subject.isprintable():
+            raise unauthorized(f"the token's subject must have 1 to {MOST_SUBJECT} printable characters", "invalid_token")
         given = [options.scopes[value] for value in claim_values(claims, options.scope_claim) if value in options.scopes]
         models = None if options.model_claim is None else frozenset(claim_values(claims, options.model_claim))
         return Principal(f"oidc:{subject}", subject, frozenset().union(*given), models, self._limits)
