@@ -29,7 +29,7 @@ from gollama.server.access.credentials import check_query, credential_of
 from gollama.server.access.database import SCHEMA, connect, opened, transaction
 from gollama.server.access.keys import KnownKeys, create, hashed, revoke
 from gollama.server.access.oidc import claim_values, oidc_options
-from gollama.server.access.principals import Limits
+from gollama.server.access.principals import Limits, Principal
 from gollama.server.access.routes import ROUTES, route_of
 from gollama.server.access.start import check_access
 from gollama.server.access.writer import Done, Spent, Writer
@@ -127,6 +127,23 @@ def test_hashes_are_compared_in_constant_time_whether_there_is_such_a_key(connec
     for text in (key, key + "x", "gollama-000000000000-x", "something"):
         known.find(text)
     assert len(compared) == 4 and all(len(a) == len(b) == 32 for a, b in compared)
+
+
+def test_a_request_reads_one_key_of_many(connection: sqlite3.Connection, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [create(connection, str(number), actor="me") for number in range(20)]
+    read: list[str] = []
+
+    def principal(key_id: str, *rest: Any) -> Principal:
+        read.append(key_id)
+        return Principal(key_id, *rest)
+
+    monkeypatch.setattr("gollama.server.access.keys.Principal", principal)
+    known = KnownKeys(connection)
+    with opened(file) as other:
+        for key in made:
+            other.execute(usage.INSERT, tuple(vars(use(1.0)).values()))  # which is no reason to look at keys anew
+            assert known.any and known.find(key)[1] == "active"
+    assert len(read) == len(made)
 
 
 @pytest.mark.parametrize(("options", "said"), [
