@@ -11,6 +11,7 @@ import ipaddress
 import json
 import logging
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -480,3 +481,16 @@ def test_a_provider_that_is_down_is_told(provider: Provider, tiny_model: str) ->
                 assert refused(reply) == (503, "identity_provider_unavailable") and provider.issuer not in reply.text
     finally:
         provider.down = False
+
+
+def test_a_provider_that_does_not_answer_holds_up_nobody_else(tiny_model: str) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        issuer = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        token = ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (b'{"alg": "RS256", "kid": "one"}', b"{}", b"x"))
+        with running(f"tiny={tiny_model}", loading=LOADING, api_key=OWN, oidc_issuer=issuer, oidc_audience="gollama") as server:
+            with contextlib.ExitStack() as held:
+                for _ in range(40):  # more than there are threads
+                    connection = held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                    connection.sendall(f"POST {TEXT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+                wait_until(lambda: server.service.metrics.in_flight._value.get() == 40)
+                assert httpx2.post(server.url + TEXT, headers=bearer(OWN), json=ask(), timeout=5).status_code == 200
