@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gollama.server import Background, ServerConfig
 from tests.support import tiny
 from tests.support.answers import wait_until
 from tests.support.server import Running, running
@@ -122,6 +124,22 @@ def test_the_command_ends_where_a_model_cannot_be_loaded(tmp_path: Path, content
     command = [sys.executable, "-m", "gollama", "serve", str(file), "--port", "0"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and ("there is no such file" if content is None else "cannot be loaded") in result.stderr
+
+
+def test_its_address_is_one() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    with running(host="::1") as server:
+        assert httpx2.get(f"{server.url}/health").status_code == 200
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets here")
+def test_the_address_of_a_unix_socket_is_its_path(tmp_path: Path) -> None:
+    with Background(ServerConfig(uds=str(tmp_path / "socket"))) as path:
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=path)) as http:
+            assert http.get("http://localhost/health").status_code == 200
 
 
 def test_any_model_and_no_metrics(lent: Lend) -> None:
