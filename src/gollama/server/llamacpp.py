@@ -89,8 +89,6 @@ async def detokenize(request: Request) -> Response:
             return json_response({"content": await asyncio.to_thread(llm.detokenize, body.tokens)})
     except OptionError as error:
         raise ApiError(400, str(error), param="tokens", code="invalid_value") from None
-    except GollamaError as error:
-        raise as_api_error(error) from error
 
 
 @router.post("/apply-template", openapi_extra=taking(ChatRequest, stream=False))

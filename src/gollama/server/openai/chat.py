@@ -17,7 +17,7 @@ from gollama.results import ChatChunk, ChatCompletion, Timings, Usage
 from gollama.server.body import read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
-from gollama.server.openai.fields import MOST_LOGPROBS, MOST_TOOLS, Generating, sampling_params, time_limit
+from gollama.server.openai.fields import Conversing, sampling_params, time_limit
 from gollama.server.openai.messages import MOST_MESSAGES, check_count, cleaned
 from gollama.server.openai.parts import (
     DONE,
@@ -39,18 +39,14 @@ from gollama.server.waiting import while_there
 router = APIRouter(tags=["OpenAI"])
 
 
-class ChatRequest(Generating):
+class ChatRequest(Conversing):
     """OpenAI's request, with llama-server's and gollama's additions."""
 
     messages: list[dict[str, Any]] = Field(max_length=MOST_MESSAGES)
     max_completion_tokens: int | None = None
-    tools: list[dict[str, Any]] | None = Field(None, max_length=MOST_TOOLS)
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
     json_schema: dict[str, Any] | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     thinking_budget_tokens: int | None = Field(None, ge=0)
@@ -58,7 +54,6 @@ class ChatRequest(Generating):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | Literal["content", "reasoning"] | None = None
     modalities: list[Literal["text"]] | None = None
-    store: bool | None = None
     verbosity: str | None = None
 
     def token_limit(self) -> tuple[str, int | None]:

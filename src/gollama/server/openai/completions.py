@@ -88,7 +88,7 @@ async def completions(request: Request) -> Response:
     """Continue texts."""
     service = service_of(request)
     body = await read_body(request, CompletionRequest)
-    _check(body, service)
+    check_completion(body, service)
     try:
         if body.stream:
             return await _streamed(request, service, body)
@@ -98,7 +98,8 @@ async def completions(request: Request) -> Response:
         raise as_api_error(error, KNOWN) from error
 
 
-def _check(body: CompletionRequest, service: Service) -> None:
+def check_completion(body: CompletionRequest, service: Service) -> None:
+    """ApiError for fields that exclude each other."""
     most = max(body.best_of or 1, body.n or 1)
     if most > service.config.max_choices:
         raise ApiError(400, f"n and best_of must be at most {service.config.max_choices} (max_choices)",

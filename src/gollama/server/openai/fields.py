@@ -101,6 +101,16 @@ class Generating(Body):
         return ("n_predict", self.n_predict) if self.max_tokens is None and self.n_predict is not None else ("max_tokens", self.max_tokens)
 
 
+class Conversing(Generating):
+    """What the routes for conversations share."""
+
+    tools: list[dict[str, Any]] | None = Field(None, max_length=MOST_TOOLS)
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
+    store: bool | None = None
+
+
 def sampling_params(body: Generating, llm: AsyncLLM, config: ServerConfig, **more: Any) -> SamplingParams:
     """What the request asks for, within the server's limits. ApiError, or OptionError with a field's name."""
     values: dict[str, Any] = body.given(*SAME)
