@@ -13,7 +13,7 @@ from pydantic import Field
 from gollama.aio import AsyncLLM
 from gollama.async_jobs import AsyncStream
 from gollama.options import SamplingParams
-from gollama.results import ChatChunk, ChatCompletion, Timings, Usage
+from gollama.results import ChatChunk, ChatCompletion
 from gollama.server.body import read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
@@ -169,10 +169,11 @@ async def _whole(request: Request, service: Service, body: ChatRequest) -> Respo
 
 def _completion(name: str, llm: AsyncLLM, completion: ChatCompletion) -> dict[str, Any]:
     choices: Sequence[ChatCompletion] = choices_of(completion)
+    usage = usage_object([choice.usage for choice in choices], [choice.reasoning_tokens for choice in choices])
     return {
         "id": new_id("chatcmpl-"), "object": "chat.completion", "created": int(time.time()), "model": name,
         "system_fingerprint": fingerprint(), "choices": [_choice(llm, choice) for choice in choices],
-        "usage": usage_object([choice.usage for choice in choices]), "timings": timings_object(completion.timings)}
+        "usage": usage, "timings": timings_object(completion.timings)}
 
 
 def _choice(llm: AsyncLLM, choice: ChatCompletion) -> dict[str, Any]:
@@ -207,16 +208,14 @@ class ChatChunks:
 
     async def events(self, stream: AsyncStream[ChatChunk], n: int, noted: RequestRecord) -> Events:
         yield b"".join(self._event(index, b'{"role":"assistant","content":null}') for index in range(n))
-        usages: list[Usage] = []
-        timings: Timings | None = None
+        ended: list[ChatCompletion] = []
         while chunks := await stream.read():
             for chunk in chunks:
-                if chunk.usage is not None:
-                    noted.note(chunk.usage, chunk.timings)
-                    usages.append(chunk.usage)
-                    timings = timings or chunk.timings
+                noted.note(chunk.usage, chunk.timings)
+                if chunk.completion is not None:
+                    ended.append(chunk.completion)
             yield b"".join(map(self.of, chunks))
-        yield self._end(usages, timings) + DONE
+        yield self._end(ended) + DONE
 
     def of(self, chunk: ChatChunk) -> bytes:
         """The events of a chunk."""
@@ -237,10 +236,11 @@ class ChatChunks:
         return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}%b' % (
             self._head, index, delta, logprobs or b"null", reason, self._tail)
 
-    def _end(self, usages: Sequence[Usage], timings: Timings | None) -> bytes:
+    def _end(self, ended: Sequence[ChatCompletion]) -> bytes:
         if not self._usage:
             return b""
-        more = {"usage": usage_object(usages), "timings": None if timings is None else timings_object(timings)}
+        more = {"usage": usage_object([one.usage for one in ended], [one.reasoning_tokens for one in ended]),
+                "timings": timings_object(ended[0].timings) if ended else None}
         return self._head + b"]," + dumps(more)[1:] + b"\n\n"
 
 

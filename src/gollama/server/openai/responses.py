@@ -127,7 +127,7 @@ def _arguments(task: Task, llm: AsyncLLM, service: Service) -> dict[str, Any]:
 def _finished(service: Service, task: Task, completion: ChatCompletion, output: list[Item]) -> Item:
     """The whole response, which is kept if that is wanted."""
     cut = finish_reason(completion.finish_reason) == "length"
-    response = {**task.response, "status": "incomplete" if cut else "completed", "output": output, "usage": usage_of(completion.usage),
+    response = {**task.response, "status": "incomplete" if cut else "completed", "output": output, "usage": usage_of(completion),
                 "incomplete_details": {"reason": "max_output_tokens"} if cut else None}
     if task.body.store is not False:
         given = [{"type": "message", "role": "user", "content": task.body.input}] if isinstance(task.body.input, str) else task.body.input
