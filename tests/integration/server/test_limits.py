@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx2
@@ -16,33 +14,8 @@ import pytest
 
 from gollama import AsyncLLM
 from tests.support.answers import wait_until
+from tests.support.raw import ASK, CHAT, LONG, Lend, exchanged, request
 from tests.support.server import Running
-
-CHAT = "/v1/chat/completions"
-ASK: list[Any] = [{"role": "user", "content": "Hello"}]
-LONG = {"messages": ASK, "stream": True, "ignore_eos": True, "max_tokens": 900}
-Lend = Callable[..., AbstractContextManager[Running]]
-
-
-def exchanged(port: int, data: bytes, *, more: bytes = b"", seconds: float = 10) -> bytes:
-    """What comes back for bytes, and for more of them once the first answer begins, until the server closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
-        connection.sendall(data)
-        found = b""
-        try:
-            while piece := connection.recv(65536):
-                found += piece
-                if more:
-                    connection.sendall(more)
-                    more = b""
-        except (TimeoutError, ConnectionResetError):
-            pass
-        return found
-
-
-def request(body: bytes, *headers: str, host: str = "localhost") -> bytes:
-    head = [f"POST {CHAT} HTTP/1.1", f"Host: {host}", "Content-Type: application/json", *headers]
-    return "\r\n".join([*head, "", ""]).encode() + body
 
 
 @pytest.mark.parametrize(("fields", "status", "param", "code"), [
