@@ -72,6 +72,14 @@ def test_an_answer_at_once_is_as_long_as_the_quota(guarded: Site) -> None:
     assert refused(guarded.post(key)) == (429, "insufficient_quota")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_is_refused_costs_nothing(guarded: Site, stream: bool) -> None:
+    key = guarded.key(f"refused {stream}", tokens_per_day=5000)
+    for fields, code in (({"prompt": "a b" * 3000}, "context_length_exceeded"), ({"grammar": "root ::= ("}, "invalid_value")):
+        assert refused(guarded.post(key, stream=stream, **fields)) == (400, code)
+    assert guarded.post(key, max_tokens=1).headers["x-ratelimit-remaining-tokens-day"] == "5000"
+
+
 def test_who_leaves_pays_for_what_was_computed(guarded: Site) -> None:
     key = guarded.key("leaver", tokens_per_day=1000)
     with guarded.http.stream("POST", TEXT, headers=bearer(key), json=ask(max_tokens=1500, stream=True)) as stream:

@@ -11,11 +11,13 @@ from starlette.types import Scope
 
 from gollama.aio import AsyncLLM
 from gollama.async_jobs import AsyncInbox, AsyncStream
+from gollama.errors import BusyError, ContextOverflowError, GrammarError, OptionError
 from gollama.options import SamplingParams
 from gollama.results import Chunk, Completion, Usage
 from gollama.server.access.buckets import Account
 
 METER = "gollama.meter"
+REFUSED = (BusyError, ContextOverflowError, GrammarError, OptionError)  # of which nothing was computed
 
 
 class Meter:
@@ -92,8 +94,13 @@ class MeteredLLM(AsyncLLM):
 
     async def _complete(self, prompts: Sequence[list[int]], params: SamplingParams, **request: Any) -> list[Completion]:
         self._meter.check()
-        self._meter.add(prompt=sum(map(len, prompts)))
-        completions = await super()._complete(prompts, self._within(prompts, params), **request)
+        tokens = sum(map(len, prompts))
+        self._meter.add(prompt=tokens)  # before, so that requests at once do not all find the same quota
+        try:
+            completions = await super()._complete(prompts, self._within(prompts, params), **request)
+        except REFUSED:
+            self._meter.add(prompt=-tokens)
+            raise
         for one in completions:
             self._meter.add(completion=sum(choice.usage.completion_tokens for choice in one.choices or (one,)))
         return completions
