@@ -73,6 +73,9 @@ async def tokenize(request: Request) -> Response:
         async with service_of(request).model(request, body.model) as (_, llm):
             def run() -> list[Any]:
                 tokens = llm.tokenize(body.content, add_special=body.add_special, parse_special=body.parse_special)
+                if body.with_pieces and len(tokens) > MOST_TOKENS:  # which would take a hundred times the request's memory
+                    raise ApiError(400, f"with_pieces is for {MOST_TOKENS} tokens at most, not {len(tokens)}", param="content",
+                                   code="too_many")
                 return [{"id": token, "piece": _piece(llm, token)} for token in tokens] if body.with_pieces else tokens
 
             return json_response({"tokens": await asyncio.to_thread(run)})

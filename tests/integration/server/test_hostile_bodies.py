@@ -32,6 +32,12 @@ def test_a_hundred_megabytes_are_not_taken(server: Running) -> None:
     assert sent < 50 * 2**20  # which it closes, at twice of what it takes, and what the sockets hold
 
 
+def test_pieces_of_many_tokens_are_not_made(http: httpx2.Client) -> None:
+    text = "\x01" * (2**20 + 1)
+    assert told(http.post("/tokenize", json={"content": text, "with_pieces": True}))["code"] == "too_many"
+    assert len(http.post("/tokenize", json={"content": text}).json()["tokens"]) > 2**20
+
+
 def test_a_compressed_body_is_not_unpacked(http: httpx2.Client) -> None:
     assert told(http.post(CHAT, content=b"\x1f\x8b" + bytes(100), headers={"Content-Encoding": "gzip"}))["code"] == "invalid_json"
 
