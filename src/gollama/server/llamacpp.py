@@ -127,7 +127,7 @@ async def infill(request: Request) -> Response:
     if body.stream:
         raise ApiError(400, "infill does not stream: use /v1/completions with suffix", param="stream", code="unsupported")
     try:
-        async with service.model(request, body.model) as (name, llm):
+        async with service.generator(request, body.model) as (name, llm):
             params, limit = sampling_params(body, llm, service.config, n=1), time_limit(body, service.config)
             found = await while_there(request, llm.infill(body.input_prefix, body.input_suffix, params=params, timeout=limit))
     except NativeError as error:

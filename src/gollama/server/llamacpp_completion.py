@@ -126,7 +126,7 @@ def _probabilities(task: Task, one: Completion | Chunk) -> dict[str, Any]:
 
 
 async def _whole(request: Request, service: Service, body: NativeRequest) -> Response:
-    async with service.model(request, body.model) as (name, llm):
+    async with service.generator(request, body.model) as (name, llm):
         task = await _task(service, body, llm)
         params, limit = task.params(service), time_limit(body, service.config)
         found = await while_there(request, llm.generate(task.prompts, params=params, timeout=limit))
@@ -155,7 +155,7 @@ def _chosen(answer: dict[str, Any], fields: Sequence[str] | None) -> dict[str, A
 
 async def _streamed(request: Request, service: Service, body: NativeRequest) -> Response:
     async with contextlib.AsyncExitStack() as held:
-        name, llm = await held.enter_async_context(service.model(request, body.model))
+        name, llm = await held.enter_async_context(service.generator(request, body.model))
         task = await _task(service, body, llm)
         params = task.params(service)
         return await stream_completion(service, held, task, lambda streams: _events(task, name, streams, params, record(request)),

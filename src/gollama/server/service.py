@@ -92,6 +92,14 @@ class Service:
             yield name, metered(request.scope, llm)
 
     @contextlib.asynccontextmanager
+    async def generator(self, request: Request, asked: str | None) -> AsyncIterator[tuple[str, AsyncLLM]]:
+        """As `model`; ApiError 400 for one that does not continue text."""
+        async with self.model(request, asked) as (name, llm):
+            if not llm.sync.model.is_generative:
+                raise ApiError(400, f"the model {name} does not continue text", param="model", code="unsupported")
+            yield name, llm
+
+    @contextlib.asynccontextmanager
     async def leased(self, name: str) -> AsyncIterator[AsyncLLM]:
         """A model by its name in requests. ApiError 503 where it cannot be loaded."""
         async with contextlib.AsyncExitStack() as held:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -10,6 +11,8 @@ import openai
 import pytest
 
 from gollama import AsyncLLM
+from tests.support import tiny_embedding
+from tests.support.server import running
 
 TEXTS = ["a cat", "two dogs in the rain"]
 
@@ -68,3 +71,29 @@ def test_what_this_model_cannot_do(http: httpx2.Client, path: str, body: dict[st
     reply = http.post(path, json=body)
     assert reply.status_code == 400 and reply.json()["error"]["code"] == "unsupported"
     assert ".cache" not in reply.text and "/" not in reply.json()["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server whose model only embeds."""
+    model = tiny_embedding.write_bert(tmp_path_factory.mktemp("bert") / "bert.gguf")
+    with running(f"bert={model}", loading={"threads": 1}) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "body"), [
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}), ("/v1/completions", {"prompt": "a"}),
+    ("/completion", {"prompt": "a"}), ("/v1/responses", {"input": "a"}),
+    ("/v1/messages", {"max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}),
+    ("/api/chat", {"model": "bert", "messages": [{"role": "user", "content": "a"}]}),
+    ("/api/generate", {"model": "bert", "prompt": "a", "raw": True})])
+def test_a_model_that_only_embeds_is_not_asked_to_continue(encoder: str, path: str, body: dict[str, Any], stream: bool) -> None:
+    reply = httpx2.post(encoder + path, json={**body, "stream": stream})
+    assert reply.status_code == 400 and "the model bert does not continue text" in reply.text
+
+
+def test_a_model_that_only_embeds_does_so_and_is_described(encoder: str) -> None:
+    assert httpx2.post(f"{encoder}/v1/embeddings", json={"input": "a"}).json()["data"][0]["embedding"]
+    assert httpx2.get(f"{encoder}/metrics").status_code == httpx2.get(f"{encoder}/props").status_code == 200
+    assert httpx2.post(f"{encoder}/api/show", json={"model": "bert"}).json()["capabilities"] == ["embedding"]

@@ -105,7 +105,7 @@ async def _continued(request: Request, service: Service, body: GenerateBody) -> 
     check_keep_alive(body.keep_alive)
     noted = record(request)
     async with contextlib.AsyncExitStack() as held:
-        _, llm = await held.enter_async_context(service.model(request, plain_name(service, body.model)))
+        _, llm = await held.enter_async_context(service.generator(request, plain_name(service, body.model)))
         task = await completion_task(service, completion_of(body, llm.context_size), llm)
         teller = Teller(generate_piece, body.model, llm, noted)
         if body.streams:

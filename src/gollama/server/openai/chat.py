@@ -143,7 +143,7 @@ async def answer_chat(request: Request, service: Service, body: ChatRequest, wri
     async def answered() -> ChatCompletion:
         return await llm.chat(**await _arguments(service, body, llm))
 
-    async with service.model(request, body.model) as (name, llm):
+    async with service.generator(request, body.model) as (name, llm):
         completion = await while_there(request, answered())
         for choice in choices_of(completion):
             record(request).note(choice.usage, choice.timings)
@@ -153,7 +153,7 @@ async def answer_chat(request: Request, service: Service, body: ChatRequest, wri
 async def stream_chat(request: Request, service: Service, body: ChatRequest, events: Teller, **stream_options: Any) -> Response:
     """The same piece by piece, as `events` tells it; `stream_options` are EventStream's."""
     async with contextlib.AsyncExitStack() as held:
-        name, llm = await held.enter_async_context(service.model(request, body.model))
+        name, llm = await held.enter_async_context(service.generator(request, body.model))
         stream = await llm.open_stream_chat(**await _arguments(service, body, llm))
         held.push_async_callback(stream.aclose)
         return EventStream(events(name, llm, stream), held=held.pop_all(), stop=stream.aclose,

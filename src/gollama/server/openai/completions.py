@@ -92,7 +92,7 @@ async def completions(request: Request) -> Response:
     try:
         if body.stream:
             return await _streamed(request, service, body)
-        async with service.model(request, body.model) as (name, llm):
+        async with service.generator(request, body.model) as (name, llm):
             return json_response(await while_there(request, _whole(service, body, name, llm, record(request))))
     except Exception as error:
         raise as_api_error(error, KNOWN) from error
@@ -184,7 +184,7 @@ def _choice(task: Task, number: int, completion: Completion, index: int) -> dict
 
 async def _streamed(request: Request, service: Service, body: CompletionRequest) -> Response:
     async with contextlib.AsyncExitStack() as held:
-        name, llm = await held.enter_async_context(service.model(request, body.model))
+        name, llm = await held.enter_async_context(service.generator(request, body.model))
         task = await completion_task(service, body, llm)
         return await stream_completion(service, held, task, lambda streams: _events(task, name, streams, record(request)),
                                        error_event=error_event)

@@ -156,7 +156,7 @@ def _logprobs(llm: AsyncLLM, logprobs: Sequence[Any] | None) -> list[Any]:
 
 
 async def _whole(request: Request, service: Service, body: ResponsesRequest) -> Response:
-    async with service.model(request, body.model) as (name, llm):
+    async with service.generator(request, body.model) as (name, llm):
         task = await _task(service, body, name, record(request))
         completion = await while_there(request, llm.chat(_said(task), **_arguments(task, llm, service)))
         task.noted.note(completion.usage, completion.timings)
@@ -166,7 +166,7 @@ async def _whole(request: Request, service: Service, body: ResponsesRequest) -> 
 
 async def _streamed(request: Request, service: Service, body: ResponsesRequest) -> Response:
     async with contextlib.AsyncExitStack() as held:
-        name, llm = await held.enter_async_context(service.model(request, body.model))
+        name, llm = await held.enter_async_context(service.generator(request, body.model))
         task = await _task(service, body, name, record(request))
         stream = await llm.open_stream_chat(_said(task), **_arguments(task, llm, service))
         held.push_async_callback(stream.aclose)
