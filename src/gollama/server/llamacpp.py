@@ -12,7 +12,7 @@ from pydantic import Field
 from gollama.aio import AsyncLLM
 from gollama.chat import ChatPrompt
 from gollama.errors import GollamaError, NativeError, OptionError
-from gollama.results import Usage
+from gollama.results import RerankResult, Usage
 from gollama.server.body import Body, read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
@@ -152,11 +152,11 @@ async def rerank(request: Request) -> Response:
     documents = [str(one) for one in inputs_of(body.documents, "documents", service.config)]
     try:
         async with service.model(request, body.model) as (name, llm):
-            def count() -> int:
-                return sum(len(llm.tokenize(text)) for text in documents) + len(documents) * len(llm.tokenize(body.query))
+            def run() -> tuple[list[RerankResult], int]:
+                tokens = sum(len(llm.tokenize(text)) for text in documents) + len(documents) * len(llm.tokenize(body.query))
+                return llm.sync.rerank(body.query, documents, top_n=body.top_n), tokens
 
-            results = await llm.rerank(body.query, documents, top_n=body.top_n)
-            tokens = await asyncio.to_thread(count)
+            results, tokens = await service.compute(run)
     except NativeError as error:
         raise ApiError(400, str(error).replace(f"{llm.sync.model.path.parent}/", ""), param="model", code="unsupported") from None
     except GollamaError as error:

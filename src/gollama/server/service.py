@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -26,6 +28,9 @@ from gollama.server.tracing import Tracer
 from gollama.version import version_info
 
 logger = logging.getLogger("gollama.server")
+
+COMPUTING = 4  # threads
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -45,6 +50,14 @@ class Service:
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.models)
         self._seen: dict[str, weakref.ref[LLM]] = {}
+        self._computing = ThreadPoolExecutor(COMPUTING, "gollama-compute")
+
+    async def compute(self, work: Callable[[], Result]) -> Result:
+        """The result of what takes long, in a thread of few: it leaves the others to those who make prompts."""
+        return await asyncio.get_running_loop().run_in_executor(self._computing, work)
+
+    def close(self) -> None:
+        self._computing.shutdown(wait=False, cancel_futures=True)
 
     # ---- models ----
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import functools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
+import numpy
 import pytest
 
+from gollama import LLM
 from gollama.intake import Intake
 from gollama.model import Model
 from gollama.sampler import Sampler
+from tests.support.answers import wait_until
+from tests.support.server import Running
 
 ASK: list[Any] = [{"role": "user", "content": "Hello"}]
 FEW = {"max_tokens": 1}
@@ -65,3 +70,42 @@ def test_a_reranking_s_tokens_are_counted_in_a_thread(http: httpx2.Client, ran: 
 def test_the_texts_of_biases_are_short(http: httpx2.Client) -> None:
     body = {"messages": ASK, **FEW, "logit_bias": [["a" * 4000, 1], ["b" * 100, 1]]}
     assert http.post("/v1/chat/completions", json=body).json()["error"]["code"] == "too_many"
+
+
+def test_long_computations_leave_threads_to_others(http: httpx2.Client, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ends = threading.Semaphore(0), threading.Event()
+
+    def slow(*args: Any, **options: Any) -> Any:
+        begun.release()
+        ends.wait(30)
+        return numpy.zeros((1, 4), numpy.float32)
+
+    monkeypatch.setattr("gollama.llm.LLM.embed", slow)
+    with ThreadPoolExecutor(40) as clients:
+        try:
+            replies = [clients.submit(httpx2.post, f"{server.url}/v1/embeddings", json={"input": "a"}, timeout=60) for _ in range(40)]
+            assert begun.acquire(timeout=10)
+            wait_until(lambda: server.service.metrics.in_flight._value.get() == 40)
+            assert httpx2.post(f"{server.url}/v1/chat/completions", json={"messages": ASK, **FEW}, timeout=10).status_code == 200
+        finally:
+            ends.set()
+        assert {reply.result().status_code for reply in replies} == {200}
+
+
+def test_a_busy_model_is_asked_once_what_it_takes(http: httpx2.Client, server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, ends = [], threading.Event()
+
+    def slow(llm: LLM) -> Any:
+        asked.append(llm)
+        ends.wait(30)
+        return ()
+
+    monkeypatch.setattr("gollama.llm.LLM.memory", slow)
+    try:
+        with ThreadPoolExecutor(20) as clients:
+            replies = list(clients.map(lambda _: httpx2.get(f"{server.url}/metrics", timeout=60), range(20)))
+        assert {reply.status_code for reply in replies} == {200} and len(asked) == 1
+    finally:
+        ends.set()
+    monkeypatch.undo()
+    wait_until(lambda: "gollama_weights_bytes{" in http.get("/metrics").text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +16,7 @@ from gollama.server.config import ServerConfig
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError
 from gollama.server.replies import json_response
-from gollama.server.service import record, service_of
+from gollama.server.service import Service, record, service_of
 
 if TYPE_CHECKING:
     import numpy
@@ -54,7 +53,7 @@ async def embeddings(request: Request) -> Response:
     body = await read_body(request, EmbeddingsRequest)
     inputs = inputs_of(body.input, "input", service.config)
     async with service.model(request, body.model) as (name, llm):
-        vectors, tokens = await embedded(llm, inputs)
+        vectors, tokens = await embedded(service, llm, inputs)
     if body.dimensions is not None:
         vectors = shortened(vectors, body.dimensions)
     record(request).note(Usage(tokens, 0), None)
@@ -63,7 +62,8 @@ async def embeddings(request: Request) -> Response:
     return json_response({"object": "list", "data": data, "model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
 
 
-async def embedded(llm: AsyncLLM, inputs: list[str | list[int]], *, truncate: bool = False) -> tuple[numpy.ndarray, int]:
+async def embedded(service: Service, llm: AsyncLLM, inputs: list[str | list[int]], *,
+                   truncate: bool = False) -> tuple[numpy.ndarray, int]:
     """The vectors, and the number of tokens. With `truncate` of a text that is too long the beginning counts. ApiError names `input`, or
     a model that cannot."""
     def run() -> tuple[numpy.ndarray, int]:
@@ -77,7 +77,7 @@ async def embedded(llm: AsyncLLM, inputs: list[str | list[int]], *, truncate: bo
         return llm.sync.embed(inputs, truncate=truncate), tokens
 
     try:
-        return await asyncio.to_thread(run)
+        return await service.compute(run)
     except TextError as error:
         raise ApiError(400, str(error).replace("texts[", "input["), param="input", code="invalid_value") from None
     except (OptionError, NativeError) as error:
