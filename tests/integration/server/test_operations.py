@@ -21,6 +21,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gollama.server import Background, ServerConfig
+from gollama.server.access import audit
+from gollama.server.access.database import opened
+from gollama.server.pool import make_pool
+from tests.integration.server.conftest import Lent
 from tests.support import tiny
 from tests.support.answers import wait_until
 from tests.support.server import Running, running
@@ -124,6 +128,26 @@ def test_the_command_ends_where_a_model_cannot_be_loaded(tmp_path: Path, content
     command = [sys.executable, "-m", "gollama", "serve", str(file), "--port", "0"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and ("there is no such file" if content is None else "cannot be loaded") in result.stderr
+
+
+def test_it_closes_all_whatever_goes_wrong(tmp_path: Path) -> None:
+    class Broken(Lent):
+        closed = False
+
+        def get(self, model: str, /) -> Any:
+            raise RuntimeError("there are no threads")
+
+        async def close(self) -> None:
+            self.closed = True
+            raise RuntimeError("nor here")
+
+    pool = Broken(make_pool(ServerConfig()))
+    file = str(tmp_path / "access.db")
+    with running("one=a", pool=pool, access_file=file) as server:
+        assert httpx2.get(f"{server.url}/ready").status_code == 503 and server.service.failed
+    assert pool.closed
+    with opened(file) as connection:
+        assert [entry.action for entry in audit.entries(connection)] == ["server.start", "server.stop"]
 
 
 def test_its_address_is_one() -> None:
