@@ -11,7 +11,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.support.access import CHAT, LOADING, OWN, TEXT, Site, ask, bearer, refused, site
+from tests.support.access import CHAT, LOADING, OWN, SECRET, TEXT, Site, ask, bearer, refused, site
 from tests.support.answers import wait_until
 from tests.support.server import running
 
@@ -88,6 +88,15 @@ def test_who_leaves_pays_for_what_was_computed(guarded: Site) -> None:
             next(lines)
     used = guarded.used("leaver")
     assert used["completion_tokens"] >= 2 and used["prompt_tokens"] > 5
+
+
+def test_who_does_not_wait_for_a_whole_answer_pays_as_well(guarded: Site) -> None:
+    key = guarded.key("impatient", tokens_per_day=10000)
+    with pytest.raises(httpx2.TimeoutException):
+        guarded.http.post(TEXT, headers=bearer(key), json=ask(max_tokens=1500, prompt=[SECRET] * 2), timeout=0.3)
+    used = guarded.used("impatient")
+    assert used["completion_tokens"] >= 2 and used["prompt_tokens"] > 5
+    assert int(guarded.post(key, max_tokens=1).headers["x-ratelimit-remaining-tokens-day"]) <= 10000 - used["completion_tokens"]
 
 
 def test_a_quota_outlives_the_server(tiny_model: str, tmp_path: Path) -> None:
