@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -206,6 +207,24 @@ def test_a_get_that_gives_up_leaves_the_load_to_the_next() -> None:
         loader.gate.set()
         pool.get("a").close()
         assert loader.done("load") == ["a"]
+
+
+def test_a_file_that_comes_when_nobody_waits_is_looked_for_again() -> None:
+    here = threading.Event()
+
+    class Slow(FakeLoader):
+        def fetch(self, name: str, on_progress: Callable[[float], bool]) -> tuple[Path, Any]:
+            here.wait(10)
+            return super().fetch(name, on_progress)
+
+    loader = Slow(SIZES)
+    with pool_of(loader) as pool:
+        with pytest.raises(BusyError):
+            pool.get("a", timeout=0.05)
+        here.set()
+        wait_until(lambda: pool.status()["a"].state == "unloaded")
+        pool.get("a").close()
+    assert loader.done("fetch") == ["a", "a"]
 
 
 def test_a_get_that_gives_up_waiting_for_memory_names_who_has_it_and_takes_nothing() -> None:

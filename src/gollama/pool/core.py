@@ -260,7 +260,7 @@ class Core:
         entry.fetching, entry.progress = False, None
         if stamp != entry.stamp:
             entry.need = None  # of another file
-        entry.path, entry.stamp = path, stamp
+        entry.path, entry.stamp = path if entry.waiting else None, stamp  # as `withdraw` does
 
     def measured(self, entry: Entry, need: Need) -> None:
         self.working = None
