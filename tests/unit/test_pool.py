@@ -18,7 +18,9 @@ import pytest
 from gollama import BusyError, ClosedError, DownloadError, LoadOptions, ModelNotFoundError, OptionError, OutOfMemoryError
 from gollama.pool import AsyncModelPool, ModelPool, PoolEvent
 from gollama.pool.budget import Budget
-from gollama.pool.entries import LEASE, LOAD
+from gollama.pool.core import MEASURE, Job
+from gollama.pool.entries import LEASE, LOAD, Ticket
+from gollama.pool.keeper import Keeper
 from tests.support.answers import wait_until
 from tests.support.fake_loader import MIB, FakeLoader
 
@@ -225,6 +227,25 @@ def test_a_file_that_comes_when_nobody_waits_is_looked_for_again() -> None:
         wait_until(lambda: pool.status()["a"].state == "unloaded")
         pool.get("a").close()
     assert loader.done("fetch") == ["a", "a"]
+
+
+def test_whoever_leaves_as_a_measurement_begins_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    tickets: list[Ticket] = []
+    events: list[PoolEvent] = []
+    do = Keeper._do
+
+    def after_leaving(keeper: Keeper, job: Job) -> None:
+        if job.kind == MEASURE:
+            keeper.withdraw(tickets[0])
+        do(keeper, job)
+
+    monkeypatch.setattr(Keeper, "_do", after_leaving)
+    loader = FakeLoader(SIZES)
+    with pool_of(loader, on_event=events.append) as pool:
+        with pool._keeper.lock:
+            tickets.append(pool._ask("a", LOAD, lambda outcome: None))
+        wait_until(lambda: pool._keeper._thread is None)
+        assert loader.done("measure") == ["a"] and not events
 
 
 def test_a_get_that_gives_up_waiting_for_memory_names_who_has_it_and_takes_nothing() -> None:
