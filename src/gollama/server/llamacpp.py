@@ -15,7 +15,7 @@ from gollama.errors import GollamaError, NativeError, OptionError
 from gollama.results import RerankResult, Usage
 from gollama.server.body import Body, read_body
 from gollama.server.documents import taking
-from gollama.server.errors import ApiError, as_api_error
+from gollama.server.errors import ApiError, as_api_error, incapable
 from gollama.server.openai.chat import ChatRequest, chat_options
 from gollama.server.openai.embeddings import inputs_of
 from gollama.server.openai.fields import Generating, sampling_params, time_limit
@@ -131,7 +131,7 @@ async def infill(request: Request) -> Response:
             params, limit = sampling_params(body, llm, service.config, n=1), time_limit(body, service.config)
             found = await while_there(request, llm.infill(body.input_prefix, body.input_suffix, params=params, timeout=limit))
     except NativeError as error:
-        raise ApiError(400, str(error), param="model", code="unsupported") from None
+        raise incapable(error, llm.sync.model.path) from None
     except Exception as error:
         raise as_api_error(error, frozenset(InfillRequest.model_fields)) from error
     record(request).note(found.usage, found.timings)
@@ -158,7 +158,7 @@ async def rerank(request: Request) -> Response:
 
             results, tokens = await service.compute(run)
     except NativeError as error:
-        raise ApiError(400, str(error).replace(f"{llm.sync.model.path.parent}/", ""), param="model", code="unsupported") from None
+        raise incapable(error, llm.sync.model.path) from None
     except GollamaError as error:
         raise as_api_error(error, frozenset(RerankRequest.model_fields)) from error
     record(request).note(Usage(tokens, 0), None)

@@ -10,7 +10,8 @@ import numpy
 import openai
 import pytest
 
-from gollama import AsyncLLM
+from gollama import AsyncLLM, NativeError, OutOfMemoryError
+from gollama.errors import BrokenError
 from tests.support import tiny_embedding
 from tests.support.server import running
 
@@ -97,3 +98,20 @@ def test_a_model_that_only_embeds_does_so_and_is_described(encoder: str) -> None
     assert httpx2.post(f"{encoder}/v1/embeddings", json={"input": "a"}).json()["data"][0]["embedding"]
     assert httpx2.get(f"{encoder}/metrics").status_code == httpx2.get(f"{encoder}/props").status_code == 200
     assert httpx2.post(f"{encoder}/api/show", json={"model": "bert"}).json()["capabilities"] == ["embedding"]
+
+
+@pytest.mark.parametrize(("error", "status"), [(OutOfMemoryError, 503), (BrokenError, 500), (NativeError, 400)])
+@pytest.mark.parametrize(("path", "body", "name"), [
+    ("/v1/embeddings", {"input": "a"}, "llm.LLM.embed"), ("/api/embed", {"model": "smollm2", "input": "a"}, "llm.LLM.embed"),
+    ("/v1/rerank", {"query": "a", "documents": ["b"]}, "llm.LLM.rerank"),
+    ("/infill", {"input_prefix": "a", "input_suffix": "b"}, "intake.Intake.infill_prompt"),
+    ("/v1/completions", {"prompt": "a", "suffix": "b"}, "intake.Intake.infill_prompt")])
+def test_what_a_model_cannot_is_told_apart_from_what_went_wrong(http: httpx2.Client, llm: AsyncLLM, monkeypatch: pytest.MonkeyPatch,
+                                                                 path: str, body: Any, name: str, error: Any, status: int) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise error(f"the model {llm.sync.model.path} cannot")
+
+    monkeypatch.setattr(f"gollama.{name}", fail)
+    reply = http.post(path, json=body)
+    assert reply.status_code == status and str(llm.sync.model.path.parent) not in reply.text
+    assert (f"the model {llm.sync.model.path.name} cannot" in reply.text) == (status == 400)

@@ -18,7 +18,7 @@ from gollama.errors import NativeError, OptionError, TextError
 from gollama.results import Chunk, Completion, Usage
 from gollama.server.body import read_body
 from gollama.server.documents import taking
-from gollama.server.errors import ApiError, as_api_error
+from gollama.server.errors import ApiError, as_api_error, incapable
 from gollama.server.openai.embeddings import Input, inputs_of
 from gollama.server.openai.fields import MOST_LOGPROBS, Generating, sampling_params, time_limit
 from gollama.server.openai.parts import (
@@ -131,7 +131,7 @@ async def completion_task(service: Service, body: CompletionRequest, llm: AsyncL
     try:
         prompts, texts = await asyncio.to_thread(prepare)
     except NativeError as error:
-        raise ApiError(400, str(error), param="suffix" if body.suffix is not None else "model", code="unsupported") from None
+        raise incapable(error, llm.sync.model.path, "suffix" if body.suffix is not None else "model") from None
     except (TextError, OptionError) as error:
         raise ApiError(400, str(error), param="prompt", code="invalid_value") from None
     return Task(body, llm, prompts, texts, body.max_tokens == 0)

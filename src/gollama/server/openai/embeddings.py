@@ -14,7 +14,7 @@ from gollama.results import Usage
 from gollama.server.body import Body, read_body
 from gollama.server.config import ServerConfig
 from gollama.server.documents import taking
-from gollama.server.errors import ApiError
+from gollama.server.errors import ApiError, incapable
 from gollama.server.replies import json_response
 from gollama.server.service import Service, record, service_of
 
@@ -81,7 +81,7 @@ async def embedded(service: Service, llm: AsyncLLM, inputs: list[str | list[int]
     except TextError as error:
         raise ApiError(400, str(error).replace("texts[", "input["), param="input", code="invalid_value") from None
     except (OptionError, NativeError) as error:
-        raise ApiError(400, str(error), param="model", code="unsupported") from None
+        raise incapable(error, llm.sync.model.path) from None
 
 
 def shortened(vectors: numpy.ndarray, dimensions: int) -> numpy.ndarray:
