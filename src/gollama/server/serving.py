@@ -68,6 +68,8 @@ def protocol_of(read_timeout: float, write_timeout: float) -> type[HttpToolsProt
             super().data_received(data)
             if self._in_head and self._head > MOST_HEAD:
                 self._refuse(b"431 Request Header Fields Too Large")
+            elif self._in_head and self._timer is None and (self.cycle is None or self.cycle.response_complete):
+                self._wait()  # empty lines begin no request, and ended uvicorn's patience with an idle connection
 
         def on_message_begin(self) -> None:
             self._in_head, self._head = True, 0

@@ -20,7 +20,7 @@ import pytest
 from gollama import AsyncLLM
 from tests.support import tiny
 from tests.support.answers import wait_until
-from tests.support.raw import ASK, CHAT, LONG, Lend, request, statuses
+from tests.support.raw import ASK, CHAT, LONG, Lend, exchanged, get, request, statuses
 from tests.support.server import Running
 
 pytestmark = pytest.mark.usefixtures("unharmed")
@@ -48,6 +48,15 @@ def test_one_byte_at_a_time_is_cut_off(lent: Lend) -> None:
                 assert sent < 200 and (not found or statuses(found) == [408])
 
 
+@pytest.mark.parametrize("lines", [b"\r\n", b"\r\n" * 3])
+def test_empty_lines_do_not_keep_a_connection(lent: Lend, lines: bytes) -> None:
+    with lent(read_timeout=0.5, keep_alive=1) as server:
+        asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        assert statuses(exchanged(server.port, asked, more=lines, seconds=5)) == [200, 408]
+        wait_until(lambda: not server.server.server_state.connections)
+        assert statuses(exchanged(server.port, asked, more=lines + get(b"/health"), seconds=5)) == [200, 200]
+
+
 def test_whoever_does_not_take_a_whole_answer_is_cut_off(lent: Lend) -> None:
     with lent(write_timeout=0.5) as server, ExitStack() as held:
         listening = held.enter_context(socket.socket(fileno=os.dup(server.server.servers[0].sockets[0].fileno())))
@@ -63,13 +72,16 @@ def test_whoever_does_not_take_a_whole_answer_is_cut_off(lent: Lend) -> None:
 
 
 def test_connections_opened_and_left(server: Running) -> None:
-    before = len(server.server.server_state.connections)
+    def there() -> set[int]:
+        clients = [getattr(one, "client", None) for one in list(server.server.server_state.connections)]
+        return {client[1] for client in clients if client} & ports
+
     with ExitStack() as held:
-        for _ in range(300):
-            held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
-        wait_until(lambda: len(server.server.server_state.connections) >= before + 300)
+        opened = [held.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(300)]
+        ports = {one.getsockname()[1] for one in opened}
+        wait_until(lambda: there() == ports)
         assert httpx2.get(f"{server.url}/health").status_code == 200
-    wait_until(lambda: len(server.server.server_state.connections) <= before)
+    wait_until(lambda: not there())
 
 
 def test_whoever_leaves_in_a_crowd_leaves_nothing(server: Running, llm: AsyncLLM) -> None:
