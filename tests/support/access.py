@@ -25,6 +25,7 @@ OWN = "key-of-the-settings"
 
 
 def use(at: float, key: str = "-", model: str = "m", **fields: Any) -> usage.Use:
+    """A row of usage."""
     return usage.Use(**{"time": at, "key": key, "model": model, "route": "/v1/chat/completions", "status": 200, "seconds": 1.0,
                         "first_token_seconds": 0.5, "prompt_tokens": 3, "completion_tokens": 4, "cached_tokens": 1, **fields})
 
