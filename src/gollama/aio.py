@@ -157,7 +157,8 @@ class AsyncLLM:
                      timeout: float | None = None, **sampling: Any) -> Completion:
         """As LLM.infill."""
         settings = record(SamplingParams, params, sampling, "params")
-        return (await self._complete([self.sync.intake.infill_prompt(prefix, suffix)], settings, priority=priority, timeout=timeout))[0]
+        prompt = await asyncio.to_thread(self.sync.intake.infill_prompt, prefix, suffix)
+        return (await self._complete([prompt], settings, priority=priority, timeout=timeout))[0]
 
     # ---- chat ----
 
@@ -169,7 +170,7 @@ class AsyncLLM:
         if not chat.choices:
             return answered(prompt, (await self._complete([prompt.tokens], settings, priority=priority, timeout=timeout, chat=prompt))[0])
         first, *others = candidates(self.sync.model, prompt, self.context_size)
-        request = {"priority": priority, "timeout": timeout, "score_from": len(prompt.tokens)}
+        request: dict[str, Any] = {"priority": priority, "timeout": timeout, "score_from": len(prompt.tokens)}
         scored = await self._complete([first], scoring(settings), **request)
         return choose(prompt, [*scored, *await self._complete(others, scoring(settings), **request)], settings)
 
@@ -281,11 +282,12 @@ class AsyncLLM:
 
     # ---- inside ----
 
-    async def _complete(self, prompts: Sequence[list[int]], params: SamplingParams, **request: Any) -> list[Completion]:
-        inbox = AsyncInbox()
+    async def _complete(self, prompts: Sequence[list[int]], params: SamplingParams, *, inbox: AsyncInbox | None = None,
+                        **request: Any) -> list[Completion]:
+        inbox = inbox or AsyncInbox()
         with Jobs(self.sync.intake, prompts, params, inbox.put, **request) as jobs:
             while not jobs.done:
-                if jobs.submit():
+                if jobs.submitted or await asyncio.to_thread(jobs.submit):  # samplers with grammars take their time
                     jobs.note(await inbox.get())
                 else:
                     await asyncio.sleep(RETRY_SECONDS)

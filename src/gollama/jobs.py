@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -62,24 +63,33 @@ class Jobs:
         self._generations = [Generation(params, partial(_labelled, deliver, index), whole=True, chat=chat) for index in range(len(prompts))]
         self._chunks: list[list[Chunk | BaseException]] = [[] for _ in prompts]
         self._submitted = self._ended = 0
+        self._left = threading.Event()
 
     @property
     def done(self) -> bool:
         return self._ended == len(self._prompts)
 
+    @property
+    def submitted(self) -> bool:
+        """Whether all were."""
+        return self._submitted == len(self._prompts)
+
     def submit(self) -> bool:
         """Submit what the engine's queue takes; False if it is full and there is nothing of ours to wait for.
 
-        A single prompt that finds it full is a BusyError.
+        A single prompt that finds it full is a BusyError. The block may be left while another thread submits.
         """
-        while self._submitted < len(self._prompts):
+        while not self.submitted and not self._left.is_set():
+            generation = self._generations[self._submitted]
             try:
-                self._llm.submit(self._generations[self._submitted], self._prompts[self._submitted], **self._request)
+                self._llm.submit(generation, self._prompts[self._submitted], **self._request)
             except BusyError:
                 if len(self._prompts) == 1:
                     raise
                 return self._submitted > self._ended
             self._submitted += 1
+            if self._left.is_set():
+                self._llm.withdraw(generation)
         return True
 
     def note(self, labelled: tuple[int, Any]) -> None:
@@ -96,6 +106,7 @@ class Jobs:
         return self
 
     def __exit__(self, *details: object) -> None:
+        self._left.set()  # before looking at what was submitted
         if not self.done:
             for generation in self._generations[: self._submitted]:
                 self._llm.withdraw(generation)

@@ -138,11 +138,12 @@ class Model(Resource):
         """Positions that the model has learned embeddings for, which no context can pass; 0 if it computes them."""
         return self._facts["n_positions"]
 
-    @property
+    @cached_property
     def is_generative(self) -> bool:
-        """Whether it continues text: it has a decoder and needs no encoder."""
+        """Whether it continues text: it has a decoder, needs no encoder, and a token sees only those before it."""
         facts = self._facts
-        return bool(facts["has_decoder"] and not facts["has_encoder"] and not facts["is_diffusion"])
+        sees_all = self.architecture == "gemma-embedding" or self.metadata.get(f"{self.architecture}.attention.causal") == "false"
+        return bool(facts["has_decoder"] and not facts["has_encoder"] and not facts["is_diffusion"] and not sees_all)
 
     @property
     def is_recurrent(self) -> bool:

@@ -158,6 +158,7 @@ class ToolCallDelta:
 class ChatCompletion(Completion):
     """An answer to a chat. `text` is what is meant for the user, without `reasoning` and without the calls of tools.
 
+    `reasoning_tokens` are those of the answer's tokens that are thinking, the marks around it included; None where that cannot be told.
     `parsed` is the object of `schema`, None where none was asked for or the answer was cut. `probabilities` tells how likely each
     of `choices` was, where those were given. It may stand among the messages of the next request.
     """
@@ -166,6 +167,7 @@ class ChatCompletion(Completion):
     tool_calls: tuple[ToolCall, ...] = ()
     parsed: Any = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    reasoning_tokens: int | None = 0
 
     @property
     def message(self) -> dict[str, Any]:

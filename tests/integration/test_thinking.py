@@ -48,6 +48,17 @@ def test_the_stream_keeps_it_apart_too(thinker: LLM) -> None:
     assert chunks[-1].completion is not None and chunks[-1].completion.text == whole.text
 
 
+def test_its_tokens_are_counted(thinker: LLM) -> None:
+    reply = thinker.chat(ASK, thinking=6, temperature=0, max_tokens=30, ignore_eos=True)
+    count = reply.reasoning_tokens
+    assert count is not None and 0 < count < reply.usage.completion_tokens
+    assert "</think>" in thinker.detokenize(reply.tokens[:count]) and "</think>" not in thinker.detokenize(reply.tokens[: count - 1])
+    *_, last = thinker.stream_chat(ASK, thinking=6, temperature=0, max_tokens=30, ignore_eos=True)
+    assert last.completion is not None and last.completion.reasoning_tokens == count
+    assert thinker.chat(ASK, temperature=0, max_tokens=4).reasoning_tokens == 4  # of which none ends it
+    assert thinker.chat(ASK, thinking=False, temperature=0, max_tokens=4).reasoning_tokens == 0
+
+
 def test_without_thinking_all_is_text(thinker: LLM) -> None:
     assert thinker.render_chat(ASK, thinking=False).text.endswith("<think>\n\n</think>\n\n")
     reply = thinker.chat(ASK, thinking=False, temperature=0, max_tokens=10)

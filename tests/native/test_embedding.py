@@ -14,6 +14,7 @@ import numpy
 import pytest
 
 from gollama import (
+    LLM,
     BusyError,
     CancelledError,
     ClosedError,
@@ -21,6 +22,7 @@ from gollama import (
     Embedder,
     LoadOptions,
     Model,
+    NativeError,
     OptionError,
     TextError,
 )
@@ -49,6 +51,12 @@ def test_vectors_are_those_of_numpy(bert: Model, bert_path: Path, pooling: str, 
         found = embedder.embed(TEXTS)
     assert found.shape == (5, 32) and found.dtype == numpy.float32
     assert numpy.abs(found - expected).max() < CLOSE
+
+
+def test_an_encoder_does_not_continue_text(bert: Model, bert_path: Path) -> None:
+    assert not bert.is_generative
+    with LLM(bert_path, threads=1) as llm, pytest.raises(NativeError, match="not a model that continues text"):
+        llm.generate("a")
 
 
 def test_auto_is_the_pooling_of_the_model(bert: Model) -> None:

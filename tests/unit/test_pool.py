@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ import pytest
 from gollama import BusyError, ClosedError, DownloadError, LoadOptions, ModelNotFoundError, OptionError, OutOfMemoryError
 from gollama.pool import AsyncModelPool, ModelPool, PoolEvent
 from gollama.pool.budget import Budget
-from gollama.pool.entries import LEASE, LOAD
+from gollama.pool.core import MEASURE, Job
+from gollama.pool.entries import LEASE, LOAD, Ticket
+from gollama.pool.keeper import Keeper
 from tests.support.answers import wait_until
 from tests.support.fake_loader import MIB, FakeLoader
 
@@ -206,6 +209,43 @@ def test_a_get_that_gives_up_leaves_the_load_to_the_next() -> None:
         loader.gate.set()
         pool.get("a").close()
         assert loader.done("load") == ["a"]
+
+
+def test_a_file_that_comes_when_nobody_waits_is_looked_for_again() -> None:
+    here = threading.Event()
+
+    class Slow(FakeLoader):
+        def fetch(self, name: str, on_progress: Callable[[float], bool]) -> tuple[Path, Any]:
+            here.wait(10)
+            return super().fetch(name, on_progress)
+
+    loader = Slow(SIZES)
+    with pool_of(loader) as pool:
+        with pytest.raises(BusyError):
+            pool.get("a", timeout=0.05)
+        here.set()
+        wait_until(lambda: pool.status()["a"].state == "unloaded")
+        pool.get("a").close()
+    assert loader.done("fetch") == ["a", "a"]
+
+
+def test_whoever_leaves_as_a_measurement_begins_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    tickets: list[Ticket] = []
+    events: list[PoolEvent] = []
+    do = Keeper._do
+
+    def after_leaving(keeper: Keeper, job: Job) -> None:
+        if job.kind == MEASURE:
+            keeper.withdraw(tickets[0])
+        do(keeper, job)
+
+    monkeypatch.setattr(Keeper, "_do", after_leaving)
+    loader = FakeLoader(SIZES)
+    with pool_of(loader, on_event=events.append) as pool:
+        with pool._keeper.lock:
+            tickets.append(pool._ask("a", LOAD, lambda outcome: None))
+        wait_until(lambda: pool._keeper._thread is None)
+        assert loader.done("measure") == ["a"] and not events
 
 
 def test_a_get_that_gives_up_waiting_for_memory_names_who_has_it_and_takes_nothing() -> None:

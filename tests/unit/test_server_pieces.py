@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 
 from gollama.errors import BusyError, ChatError, ContextOverflowError, OptionError
+from gollama.server import ServerConfig
 from gollama.server.errors import ApiError, ErrorForms, as_api_error, openai_form
 from gollama.server.openai.messages import cleaned
 from gollama.server.openai.response_items import messages_of
 from gollama.server.openai.response_store import ResponseStore
+from gollama.server.serving import set_up_logs
 
 KNOWN = frozenset({"messages", "temperature"})
 
@@ -66,3 +69,14 @@ def test_a_store_keeps_so_many_and_so_much_and_each_for_its_owner() -> None:
     store.put({"id": "new"}, [], [], None)
     store.delete("new", None)
     assert len(store) == 0
+
+
+@pytest.mark.parametrize(("told", "library", "server"), [
+    ("debug", "DEBUG", "DEBUG"), ("info", "WARNING", "INFO"), ("error", "ERROR", "ERROR")])
+def test_nothing_less_severe_is_logged(told: str, library: str, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loggers = [logging.getLogger(name) for name in ("gollama", "gollama.server", "uvicorn", "gollama.access")]
+    for logger in loggers:
+        for field in ("handlers", "propagate", "level"):
+            monkeypatch.setattr(logger, field, getattr(logger, field))
+    set_up_logs(ServerConfig(log_level=told))
+    assert [logging.getLevelName(logger.level) for logger in loggers] == [library, server, server, "INFO"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from gollama.chat.formatter import ChatPrompt
 from gollama.chat.replies import Reply, ReplyStream
+from gollama.chat.thinking import thinking_tokens
 from gollama.results import ChatChunk, ChatCompletion, Chunk, Completion, FinishReason, TokenLogprob
 
 
@@ -18,7 +19,7 @@ def answered(prompt: ChatPrompt, completion: Completion) -> ChatCompletion:
 
 def _answer(prompt: ChatPrompt, completion: Completion) -> ChatCompletion:
     cut = completion.finish_reason != "stop"
-    return _made(prompt, completion, _new_stream(prompt).read(completion.text, partial=cut))
+    return _made(prompt, completion, completion.text, _new_stream(prompt).read(completion.text, partial=cut))
 
 
 def _new_stream(prompt: ChatPrompt) -> ReplyStream:
@@ -27,7 +28,8 @@ def _new_stream(prompt: ChatPrompt) -> ReplyStream:
                        continued=bool(prompt.options.continue_final_message))
 
 
-def _made(prompt: ChatPrompt, completion: Completion, reply: Reply) -> ChatCompletion:
+def _made(prompt: ChatPrompt, completion: Completion, written: str, reply: Reply) -> ChatCompletion:
+    """`written` is all of the answer's text, which `reply` was read of."""
     fields: dict[str, Any] = {field.name: getattr(completion, field.name) for field in dataclasses.fields(Completion)}
     cut = completion.finish_reason != "stop"
     # of a call that was cut nobody can say what it asks for
@@ -35,7 +37,8 @@ def _made(prompt: ChatPrompt, completion: Completion, reply: Reply) -> ChatCompl
     reason: FinishReason = "tool_calls" if calls and not cut else completion.finish_reason
     parsed = prompt.schema.parse(reply.text) if prompt.schema is not None and not cut and not calls else None
     fields |= {"text": reply.text, "finish_reason": reason}
-    return ChatCompletion(**fields, reasoning=reply.reasoning, tool_calls=calls, parsed=parsed)
+    thinking = thinking_tokens(prompt, written, completion.tokens, reply.reasoning, is_all=not reply.text and not reply.tool_calls)
+    return ChatCompletion(**fields, reasoning=reply.reasoning, tool_calls=calls, parsed=parsed, reasoning_tokens=thinking)
 
 
 class _Choice:
@@ -83,4 +86,4 @@ class ChunkReader:
         logprobs = None if chunk.logprobs is None else choice.logprobs
         whole = Completion("", choice.tokens, chunk.finish_reason, chunk.usage, chunk.timings, chunk.index, logprobs,
                            stopping_word=chunk.stopping_word)
-        return _made(self._prompt, whole, reply)
+        return _made(self._prompt, whole, choice.stream.written, reply)

@@ -52,6 +52,7 @@ class ChatPrompt:
     parser: _native.ChatParser
     options: ChatOptions
     schema: Schema | None
+    model: Model
 
     def sampling(self) -> dict[str, Any]:
         """What the sampler is told; see gollama_sampling."""
@@ -123,7 +124,7 @@ class ChatFormatter:
         tokens += self._model.tokenize(closing, add_special=False, parse_special=True) if closing else []
         return ChatPrompt(rendered.prompt + closing, tokens, rendered.generation_prompt, mended(grammar), lazy,
                           found.grammar_triggers if lazy else (), found.stops + self._stops,
-                          found.preserved_tokens, found, rendered.parser, options, schema)
+                          found.preserved_tokens, found, rendered.parser, options, schema, self._model)
 
     # ---- rendering ----
 

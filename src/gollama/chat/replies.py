@@ -94,6 +94,11 @@ class ReplyStream:
 
     # ---- from outside ----
 
+    @property
+    def written(self) -> str:
+        """All that came so far."""
+        return "".join(self._pieces)
+
     def push(self, text: str) -> ReplyDelta:
         """Add a piece; what may be shown now."""
         if not text:
@@ -110,7 +115,7 @@ class ReplyStream:
 
     def finish(self, *, partial: bool = False) -> tuple[ReplyDelta, Reply]:
         """No more comes: the rest, and the whole. `partial`: the answer was cut."""
-        text = "".join(self._pieces)
+        text = self.written
         message = self._parse(text, partial=partial) or self._parse(text, partial=True)
         if message is None:
             message = {"content": text, "reasoning_content": "", "tool_calls": []}

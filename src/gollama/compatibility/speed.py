@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 from gollama._threads import usable_cores
 from gollama.backends import Device, DeviceMemory, Estimate
+from gollama.backends.estimating import HOST
 from gollama.gguf import GGUFFile
 from gollama.monitor import memory_bandwidth
 
-HOST = "host"
 EFFICIENCY = 0.5  # of the bandwidth, by decoding; measured: docs/gguf.md says with what
 # silent reading is 238 words a minute (Brysbaert, 2019), at 4 tokens for 3 words
 READING = 5.3

@@ -28,10 +28,14 @@ MOST_FETCHES = 4  # at once
 
 @dataclass(frozen=True)
 class Job:
-    """Something to be done with a model. Any number of fetches may run; of the others, which use llama.cpp, one at a time."""
+    """Something to be done with a model. Any number of fetches may run; of the others, which use llama.cpp, one at a time.
+
+    `path` is the file to measure or to load: that of the entry is forgotten when nobody waits any more.
+    """
 
     kind: str
     entry: Entry
+    path: Path | None = None
 
 
 class Core:
@@ -249,10 +253,10 @@ class Core:
         self.working = entry
         entry.began = self._clock()
         if entry.need is None:
-            return Job(MEASURE, entry)
+            return Job(MEASURE, entry, entry.path)
         entry.state, entry.held, entry.progress = LOADING, entry.need.amounts, 0.0
         self._tell("loading", entry, memory=entry.held)
-        return Job(LOAD_JOB, entry)
+        return Job(LOAD_JOB, entry, entry.path)
 
     # ---- what came of a job ----
 
@@ -260,7 +264,7 @@ class Core:
         entry.fetching, entry.progress = False, None
         if stamp != entry.stamp:
             entry.need = None  # of another file
-        entry.path, entry.stamp = path, stamp
+        entry.path, entry.stamp = path if entry.waiting else None, stamp  # as `withdraw` does
 
     def measured(self, entry: Entry, need: Need) -> None:
         self.working = None

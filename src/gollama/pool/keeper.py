@@ -190,13 +190,14 @@ class Keeper:
             except Exception:
                 logger.exception("%s could not be closed", entry.name)
             return lambda: core.unloaded(entry)
-        assert entry.path is not None
+        file = job.path
+        assert file is not None
         if job.kind == MEASURE:
             alone = not any(other.llm for other in core.entries.copy().values())
-            need = loader.measure(entry.path, entry.options, core.budget.limits_for, alone)
+            need = loader.measure(file, entry.options, core.budget.limits_for, alone)
             return lambda: core.measured(entry, need)
         assert entry.need is not None
-        llm, taken, most = loader.load(entry.path, with_sequences(entry.options, entry.need), self._progress(entry))
+        llm, taken, most = loader.load(file, with_sequences(entry.options, entry.need), self._progress(entry))
         return lambda: core.loaded(entry, llm, taken, most)
 
     def _progress(self, entry: Entry) -> Callable[[float], bool]:

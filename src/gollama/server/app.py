@@ -18,7 +18,7 @@ from gollama.server.anthropic import messages
 from gollama.server.anthropic.events import error_form as anthropic_form
 from gollama.server.config import MIB, ServerConfig
 from gollama.server.documents import document
-from gollama.server.errors import ApiError, ErrorForms
+from gollama.server.errors import ApiError, ErrorForms, as_api_error
 from gollama.server.limits import BodyLimit, HostCheck, OriginCheck, Refusals
 from gollama.server.observe import Observe
 from gollama.server.ollama import answers, vectors
@@ -76,18 +76,19 @@ def _middleware(service: Service, access: Access) -> list[Middleware]:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    app.state.access.start()
-    loading = asyncio.create_task(_preload(service))
-    try:
-        yield
-    finally:
-        service.draining = True
-        loading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await loading
-        await service.pool.close()
-        await asyncio.to_thread(service.tracer.close)
-        await asyncio.to_thread(app.state.access.close)
+    async with contextlib.AsyncExitStack() as ends:  # each of them, whatever becomes of the others
+        ends.push_async_callback(asyncio.to_thread, app.state.access.close)
+        ends.push_async_callback(asyncio.to_thread, service.tracer.close)
+        ends.push_async_callback(service.pool.close)
+        ends.callback(service.close)
+        app.state.access.start()
+        loading = asyncio.create_task(_preload(service))
+        try:
+            yield
+        finally:
+            service.draining = True
+            loading.cancel()
+            await asyncio.wait([loading])
 
 
 async def _preload(service: Service) -> None:
@@ -97,7 +98,8 @@ async def _preload(service: Service) -> None:
             try:
                 async with service.leased(name):
                     pass
-            except ApiError:  # which was logged
+            except Exception as error:
+                as_api_error(error)  # which logs what was not foreseen
                 service.failed = True
                 service.on_failure()
                 return

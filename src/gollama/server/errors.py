@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gollama import errors
@@ -67,7 +69,7 @@ def as_api_error(error: BaseException, known: frozenset[str] = frozenset()) -> A
     if isinstance(error, errors.BusyError):
         return unavailable(message, "overloaded")
     if isinstance(error, (errors.OptionError, errors.UnknownOptionError, errors.ChatError, errors.TextError, errors.SchemaError,
-                          errors.GrammarError)):
+                          errors.GrammarError, errors.AdapterNotFoundError)):
         return ApiError(400, message, param=_field(message, known), code="invalid_value")
     if isinstance(error, (errors.ClosedError, errors.CancelledError)):
         return unavailable("the model was unloaded, or the server ends: try again", "unavailable")
@@ -75,6 +77,13 @@ def as_api_error(error: BaseException, known: frozenset[str] = frozenset()) -> A
         return unavailable("memory ran out", "out_of_memory")
     log_failure(error)
     return ApiError(500, "something went wrong in the server; its log says more", type="server_error", code="internal_error")
+
+
+def incapable(error: Exception, path: Path, param: str = "model") -> ApiError:
+    """What a model cannot do, without the folder of its file. That memory ran out or llama.cpp failed is another matter."""
+    if isinstance(error, (errors.OutOfMemoryError, errors.BrokenError)):
+        return as_api_error(error)
+    return ApiError(400, str(error).replace(f"{path.parent}{os.sep}", ""), param=param, code="unsupported")
 
 
 def _clipped(message: str) -> str:

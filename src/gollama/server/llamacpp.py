@@ -12,10 +12,10 @@ from pydantic import Field
 from gollama.aio import AsyncLLM
 from gollama.chat import ChatPrompt
 from gollama.errors import GollamaError, NativeError, OptionError
-from gollama.results import Usage
+from gollama.results import RerankResult, Usage
 from gollama.server.body import Body, read_body
 from gollama.server.documents import taking
-from gollama.server.errors import ApiError, as_api_error
+from gollama.server.errors import ApiError, as_api_error, incapable
 from gollama.server.openai.chat import ChatRequest, chat_options
 from gollama.server.openai.embeddings import inputs_of
 from gollama.server.openai.fields import Generating, sampling_params, time_limit
@@ -73,6 +73,9 @@ async def tokenize(request: Request) -> Response:
         async with service_of(request).model(request, body.model) as (_, llm):
             def run() -> list[Any]:
                 tokens = llm.tokenize(body.content, add_special=body.add_special, parse_special=body.parse_special)
+                if body.with_pieces and len(tokens) > MOST_TOKENS:  # which would take a hundred times the request's memory
+                    raise ApiError(400, f"with_pieces is for {MOST_TOKENS} tokens at most, not {len(tokens)}", param="content",
+                                   code="too_many")
                 return [{"id": token, "piece": _piece(llm, token)} for token in tokens] if body.with_pieces else tokens
 
             return json_response({"tokens": await asyncio.to_thread(run)})
@@ -89,8 +92,6 @@ async def detokenize(request: Request) -> Response:
             return json_response({"content": await asyncio.to_thread(llm.detokenize, body.tokens)})
     except OptionError as error:
         raise ApiError(400, str(error), param="tokens", code="invalid_value") from None
-    except GollamaError as error:
-        raise as_api_error(error) from error
 
 
 @router.post("/apply-template", openapi_extra=taking(ChatRequest, stream=False))
@@ -126,11 +127,11 @@ async def infill(request: Request) -> Response:
     if body.stream:
         raise ApiError(400, "infill does not stream: use /v1/completions with suffix", param="stream", code="unsupported")
     try:
-        async with service.model(request, body.model) as (name, llm):
+        async with service.generator(request, body.model) as (name, llm):
             params, limit = sampling_params(body, llm, service.config, n=1), time_limit(body, service.config)
             found = await while_there(request, llm.infill(body.input_prefix, body.input_suffix, params=params, timeout=limit))
     except NativeError as error:
-        raise ApiError(400, str(error), param="model", code="unsupported") from None
+        raise incapable(error, llm.sync.model.path) from None
     except Exception as error:
         raise as_api_error(error, frozenset(InfillRequest.model_fields)) from error
     record(request).note(found.usage, found.timings)
@@ -151,10 +152,13 @@ async def rerank(request: Request) -> Response:
     documents = [str(one) for one in inputs_of(body.documents, "documents", service.config)]
     try:
         async with service.model(request, body.model) as (name, llm):
-            results = await llm.rerank(body.query, documents, top_n=body.top_n)
-            tokens = sum(len(llm.tokenize(text)) for text in documents) + len(documents) * len(llm.tokenize(body.query))
+            def run() -> tuple[list[RerankResult], int]:
+                tokens = sum(len(llm.tokenize(text)) for text in documents) + len(documents) * len(llm.tokenize(body.query))
+                return llm.sync.rerank(body.query, documents, top_n=body.top_n), tokens
+
+            results, tokens = await service.compute(run)
     except NativeError as error:
-        raise ApiError(400, str(error).replace(f"{llm.sync.model.path.parent}/", ""), param="model", code="unsupported") from None
+        raise incapable(error, llm.sync.model.path) from None
     except GollamaError as error:
         raise as_api_error(error, frozenset(RerankRequest.model_fields)) from error
     record(request).note(Usage(tokens, 0), None)

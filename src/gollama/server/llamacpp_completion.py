@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from gollama.results import Chunk, Completion
 from gollama.server.body import read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
-from gollama.server.openai.completions import CompletionRequest, Task, completion_task, merged, stream_completion
+from gollama.server.openai.completions import CompletionRequest, Task, check_completion, completion_task, merged, stream_completion
 from gollama.server.openai.fields import MOST_LOGPROBS, time_limit
 from gollama.server.openai.parts import chat_logprobs, error_event, finish_reason, timings_object
 from gollama.server.record import RequestRecord
@@ -57,17 +58,9 @@ async def completion(request: Request) -> Response:
     """Continue texts, as llama-server does."""
     service = service_of(request)
     body = await read_body(request, NativeRequest)
+    check_completion(body, service)
     try:
-        if body.stream:
-            return await _streamed(request, service, body)
-        async with service.model(request, body.model) as (name, llm):
-            task = await _task(service, body, llm)
-            params, limit = task.params(service), time_limit(body, service.config)
-            found = await while_there(request, llm.generate(task.prompts, params=params, timeout=limit))
-            for one in found:
-                record(request).note(one.usage, one.timings)
-            told = [_chosen(_whole(task, name, index, one, params), body.response_fields) for index, one in enumerate(found)]
-            return json_response(told if is_several(body.prompt) else told[0])
+        return await (_streamed if body.stream else _whole)(request, service, body)
     except Exception as error:
         raise as_api_error(error, KNOWN) from error
 
@@ -103,7 +96,8 @@ def _prompt(prompt: Any, llm: AsyncLLM) -> str | list[int]:
 
 
 async def _task(service: Service, body: NativeRequest, llm: AsyncLLM) -> Task:
-    return await completion_task(service, body.model_copy(update={"prompt": prompts_of(body.prompt, llm), "logprobs": body.n_probs}), llm)
+    prompts = await asyncio.to_thread(prompts_of, body.prompt, llm)
+    return await completion_task(service, body.model_copy(update={"prompt": prompts, "logprobs": body.n_probs}), llm)
 
 
 # ---- answers ----
@@ -131,7 +125,18 @@ def _probabilities(task: Task, one: Completion | Chunk) -> dict[str, Any]:
         "completion_probabilities": chat_logprobs(task.llm, one.logprobs)["content"]}
 
 
-def _whole(task: Task, name: str, index: int, one: Completion, params: SamplingParams) -> dict[str, Any]:
+async def _whole(request: Request, service: Service, body: NativeRequest) -> Response:
+    async with service.generator(request, body.model) as (name, llm):
+        task = await _task(service, body, llm)
+        params, limit = task.params(service), time_limit(body, service.config)
+        found = await while_there(request, llm.generate(task.prompts, params=params, timeout=limit))
+        for one in found:
+            record(request).note(one.usage, one.timings)
+        told = [_chosen(_answer(task, name, index, one, params), body.response_fields) for index, one in enumerate(found)]
+        return json_response(told if is_several(body.prompt) else told[0])
+
+
+def _answer(task: Task, name: str, index: int, one: Completion, params: SamplingParams) -> dict[str, Any]:
     tokens = one.tokens if isinstance(task.body, NativeRequest) and task.body.return_tokens else []
     return {"index": index, "content": one.text, "tokens": tokens, "model": name, "stop": True, "has_new_line": "\n" in one.text,
             **_end(task, index, one, params), **_probabilities(task, one)}
@@ -150,7 +155,7 @@ def _chosen(answer: dict[str, Any], fields: Sequence[str] | None) -> dict[str, A
 
 async def _streamed(request: Request, service: Service, body: NativeRequest) -> Response:
     async with contextlib.AsyncExitStack() as held:
-        name, llm = await held.enter_async_context(service.model(request, body.model))
+        name, llm = await held.enter_async_context(service.generator(request, body.model))
         task = await _task(service, body, llm)
         params = task.params(service)
         return await stream_completion(service, held, task, lambda streams: _events(task, name, streams, params, record(request)),

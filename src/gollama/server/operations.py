@@ -9,9 +9,10 @@ from pydantic import Field
 from starlette.responses import PlainTextResponse
 
 from gollama.backends import DeviceMemory
+from gollama.llm import LLM
 from gollama.server.body import Body, read_body
 from gollama.server.documents import taking
-from gollama.server.errors import ApiError, as_api_error
+from gollama.server.errors import ApiError
 from gollama.server.openai.models import model_object
 from gollama.server.record import record_of
 from gollama.server.replies import json_response
@@ -19,6 +20,7 @@ from gollama.server.service import Service, service_of
 
 router = APIRouter(tags=["operations"])
 
+ROOM = "memory"  # of what the service keeps for the routers
 MEMORY_SECONDS = 0.5  # an engine tells between two steps
 PROMETHEUS = "text/plain; version=1.0.0; charset=utf-8"
 
@@ -55,10 +57,18 @@ async def metrics(request: Request) -> Response:
 
 async def _memory(service: Service) -> dict[str, tuple[DeviceMemory, ...]]:
     """What each loaded model takes of each device; one that is busy for longer is left out."""
-    loaded = [(one.name, one.llm) for one in service.models() if one.llm is not None and one.llm.model.is_generative]
-    told = await asyncio.gather(*(asyncio.wait_for(asyncio.to_thread(llm.memory), MEMORY_SECONDS) for _, llm in loaded),
-                                return_exceptions=True)
-    return {name: rows for (name, _), rows in zip(loaded, told) if isinstance(rows, tuple)}
+    asked: dict[LLM, asyncio.Future[tuple[DeviceMemory, ...]]] = service.rooms.setdefault(ROOM, {})
+    answers = {}
+    for one in service.models():
+        if one.llm is not None and one.llm.model.is_generative:
+            if one.llm not in asked:  # one question at a time to a busy one, whoever wants to know
+                asked[one.llm] = asyncio.ensure_future(asyncio.to_thread(one.llm.memory))
+            answers[one.name] = asked[one.llm]
+    if answers:
+        await asyncio.wait(set(answers.values()), timeout=MEMORY_SECONDS)
+    for llm in [llm for llm, answer in asked.items() if answer.done()]:
+        asked.pop(llm).exception()
+    return {name: answer.result() for name, answer in answers.items() if answer.done() and answer.exception() is None}
 
 
 @router.post("/models/load", openapi_extra=taking(ModelRequest, stream=False))
@@ -82,8 +92,5 @@ async def _changed(request: Request, *, load: bool) -> Response:
         async with service.leased(body.model):
             pass
     else:
-        try:
-            await service.pool.unload(service.names()[body.model])
-        except Exception as error:
-            raise as_api_error(error) from error
+        await service.unload(body.model)
     return json_response(model_object(service.served(body.model)))

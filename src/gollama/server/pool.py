@@ -30,9 +30,6 @@ class Pool(Protocol):
     def status(self) -> Mapping[str, Status]:
         """All models by name."""
 
-    async def load(self, model: str, /) -> object:
-        """Have it loaded."""
-
     async def unload(self, model: str, /) -> None:
         """Free it, once nobody uses it."""
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -26,6 +28,9 @@ from gollama.server.tracing import Tracer
 from gollama.version import version_info
 
 logger = logging.getLogger("gollama.server")
+
+COMPUTING = 4  # threads
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -45,6 +50,14 @@ class Service:
     def __post_init__(self) -> None:
         self.metrics = Metrics(self.models)
         self._seen: dict[str, weakref.ref[LLM]] = {}
+        self._computing = ThreadPoolExecutor(COMPUTING, "gollama-compute")
+
+    async def compute(self, work: Callable[[], Result]) -> Result:
+        """The result of what takes long, in a thread of few: it leaves the others to those who make prompts."""
+        return await asyncio.get_running_loop().run_in_executor(self._computing, work)
+
+    def close(self) -> None:
+        self._computing.shutdown(wait=False, cancel_futures=True)
 
     # ---- models ----
 
@@ -92,18 +105,38 @@ class Service:
             yield name, metered(request.scope, llm)
 
     @contextlib.asynccontextmanager
+    async def generator(self, request: Request, asked: str | None) -> AsyncIterator[tuple[str, AsyncLLM]]:
+        """As `model`; ApiError 400 for one that does not continue text."""
+        async with self.model(request, asked) as (name, llm):
+            if not llm.sync.model.is_generative:
+                raise ApiError(400, f"the model {name} does not continue text", param="model", code="unsupported")
+            yield name, llm
+
+    @contextlib.asynccontextmanager
     async def leased(self, name: str) -> AsyncIterator[AsyncLLM]:
         """A model by its name in requests. ApiError 503 where it cannot be loaded."""
         async with contextlib.AsyncExitStack() as held:
-            try:
+            with self._told(name, "loaded"):
                 llm = await held.enter_async_context(self.pool.get(self.names()[name]))
-            except BusyError as error:
-                raise unavailable(str(error), "overloaded") from None
-            except (GollamaError, OSError) as error:
-                logger.error("the model %s cannot be loaded: %s", name, error)
-                raise unavailable(f"the model {name} cannot be loaded; the server's log says why", "model_unavailable") from None
             self._seen[name] = weakref.ref(llm.sync)
             yield llm
+
+    async def unload(self, name: str) -> None:
+        """Free it, once nobody uses it. ApiError 503."""
+        with self._told(name, "unloaded"):
+            await self.pool.unload(self.names()[name])
+
+    @contextlib.contextmanager
+    def _told(self, name: str, what: str) -> Iterator[None]:
+        """The pool's errors for whoever asks; what they say of paths and of other models is for the log."""
+        try:
+            yield
+        except BusyError as error:
+            logger.warning("the model %s waits to be %s: %s", name, what, error)
+            raise unavailable(f"the model {name} could not be {what} in time: others use it, or its memory", "overloaded") from None
+        except (GollamaError, OSError) as error:
+            logger.error("the model %s cannot be %s: %s", name, what, error)
+            raise unavailable(f"the model {name} cannot be {what}; the server's log says why", "model_unavailable") from None
 
 
 def service_of(request: Request) -> Service:

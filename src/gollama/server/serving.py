@@ -68,6 +68,8 @@ def protocol_of(read_timeout: float, write_timeout: float) -> type[HttpToolsProt
             super().data_received(data)
             if self._in_head and self._head > MOST_HEAD:
                 self._refuse(b"431 Request Header Fields Too Large")
+            elif self._in_head and self._timer is None and (self.cycle is None or self.cycle.response_complete):
+                self._wait()  # empty lines begin no request, and ended uvicorn's patience with an idle connection
 
         def on_message_begin(self) -> None:
             self._in_head, self._head = True, 0
@@ -199,7 +201,7 @@ def _look_for(sources: Iterable[str]) -> None:
 
 
 class Background:
-    """A server in a thread of its own: a `with` block, which gives its address. It logs nothing by itself.
+    """A server in a thread of its own: a `with` block, which gives its address, or the path of its Unix socket. It logs nothing by itself.
 
     >>> from gollama.server import Background, ServerConfig
     >>> with Background(ServerConfig(models=["smollm2"], port=0, loading={"context_size": 512})) as url:
@@ -211,18 +213,20 @@ class Background:
         """`pool` has the models, if they are not those of the config."""
         self.app = create_app(pool or make_pool(config), config)
         self.server = make_server(self.app, config)
-        self._wait_for_models = config.preload
-        self._host, self._scheme = config.host, "http" if config.tls_cert is None else "https"
+        self._config = config
         self._thread = threading.Thread(target=self.server.run, name="gollama-server", daemon=True)
 
     def __enter__(self) -> str:
         """Once it listens, and the models are there. RuntimeError if it ends before: the address is taken, say."""
         self._thread.start()
-        while not self.server.started or (self._wait_for_models and not self._settled):
+        while not self.server.started or (self._config.preload and not self._settled):
             if not self._thread.is_alive():
                 raise RuntimeError("the server ended before it listened; the log says why")
             time.sleep(POLL_SECONDS)
-        return f"{self._scheme}://{self._host}:{self.port}"
+        if self._config.uds is not None:
+            return self._config.uds
+        host = f"[{self._config.host}]" if ":" in self._config.host else self._config.host
+        return f"{'http' if self._config.tls_cert is None else 'https'}://{host}:{self.port}"
 
     @property
     def _settled(self) -> bool:
@@ -245,12 +249,11 @@ def set_up_logs(config: ServerConfig) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     bare = logging.StreamHandler(sys.stderr)
     bare.setFormatter(logging.Formatter("%(message)s" if config.access_log == "json" else "%(asctime)s %(message)s"))
-    level = config.log_level.upper()
-    for name, own in (("gollama", handler), ("uvicorn", handler), ("gollama.access", bare)):
+    least = getattr(logging, config.log_level.upper())
+    library = least if config.log_level == "debug" else max(least, logging.WARNING)
+    for name, own, level in (("gollama", handler, library), ("uvicorn", handler, least), ("gollama.access", bare, logging.INFO)):
         logger = logging.getLogger(name)
         logger.handlers = [own]
         logger.propagate = False
-        logger.setLevel(level if name != "gollama.access" else logging.INFO)
-    logging.getLogger("gollama.server").setLevel(level)
-    if config.log_level != "debug":
-        logging.getLogger("gollama").setLevel(logging.WARNING)
+        logger.setLevel(level)
+    logging.getLogger("gollama.server").setLevel(least)

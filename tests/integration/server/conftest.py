@@ -12,6 +12,10 @@ import pytest
 
 from gollama import AsyncLLM
 from gollama.server import Pool
+from tests.support import tiny
+from tests.support.access import OWN, TEMPLATE, Site, site
+from tests.support.answers import wait_until
+from tests.support.raw import ASK, CHAT
 from tests.support.server import Running, running
 
 LOADING = {"context_size": 1024, "max_sequences": 8, "threads": 1}
@@ -40,7 +44,7 @@ class Lent:
     """Another server's pool, which is not closed."""
 
     def __init__(self, pool: Pool) -> None:
-        self.get, self.status, self.load, self.unload = pool.get, pool.status, pool.load, pool.unload
+        self.get, self.status, self.unload = pool.get, pool.status, pool.unload
 
     async def close(self) -> None:
         pass
@@ -61,3 +65,25 @@ def llm(server: Running) -> AsyncLLM:
     found = server.service.models()[0].llm
     assert found is not None
     return AsyncLLM(found)
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny.write(tmp_path_factory.mktemp("model") / "tiny.gguf", context=2048, template=TEMPLATE))
+
+
+@pytest.fixture(scope="module")
+def guarded(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tiny_model, tmp_path_factory.mktemp("access"), api_key=OWN) as made:
+        yield made
+
+
+@pytest.fixture
+def unharmed(server: Running, llm: AsyncLLM) -> Iterator[None]:
+    """For clients that mean harm: after each of them the server answers as before and the engine is idle."""
+    yield
+    wait_until(lambda: (llm.stats().running, llm.stats().waiting) == (0, 0), 20)
+    wait_until(lambda: server.service.metrics.in_flight._value.get() == 0, 20)
+    reply = httpx2.post(f"{server.url}{CHAT}", json={"messages": ASK, "max_tokens": 2, "ignore_eos": True}, timeout=60)
+    assert reply.json()["usage"]["completion_tokens"] == 2
+    wait_until(lambda: llm.stats().running == 0)

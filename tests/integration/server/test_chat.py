@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,7 +12,7 @@ import pytest
 
 from gollama import AsyncLLM
 from tests.support.answers import wait_until
-from tests.support.server import Running
+from tests.support.server import Running, running
 
 ASK: list[Any] = [{"role": "user", "content": "Name a colour."}]
 WEATHER: Any = {"type": "function", "function": {"name": "get_weather", "description": "The weather of a city.", "parameters": {
@@ -159,3 +160,21 @@ def test_many_at_once_are_not_mixed(client: openai.OpenAI) -> None:
     with ThreadPoolExecutor(24) as threads:
         assert list(threads.map(ask, range(24))) == [f"I am number {number}, and no other." for number in range(24)]
 
+
+def test_tokens_of_thinking_are_told(source_tree: Path) -> None:
+    """A template whose answers begin in the midst of thinking."""
+    template = str(source_tree / "models/templates/Qwen-QwQ-32B.jinja")
+    with running("smollm2", loading={"context_size": 512, "max_sequences": 2, "threads": 1, "chat_template": template}) as thinking:
+        with openai.OpenAI(base_url=f"{thinking.url}/v1", api_key="none", max_retries=0) as client:
+            limited: Any = {"model": "smollm2", "temperature": 0, "extra_body": {"thinking_budget_tokens": 8, "ignore_eos": True}}
+            asked: Any = [{"role": "user", "content": "Is the sky blue?"}]
+            whole = client.chat.completions.create(messages=asked, max_tokens=40, n=2, **limited)
+            assert whole.usage is not None and whole.usage.completion_tokens_details is not None
+            count = whole.usage.completion_tokens_details.reasoning_tokens
+            assert count is not None and 2 * 8 <= count < 2 * 20 < whole.usage.completion_tokens
+            *_, last = client.chat.completions.create(messages=asked, max_tokens=40, n=2, stream=True,
+                                                      stream_options={"include_usage": True}, **limited)
+            assert last.usage is not None and last.usage.completion_tokens_details == whole.usage.completion_tokens_details
+            limited["extra_body"].pop("thinking_budget_tokens")
+            response = client.responses.create(input=asked, max_output_tokens=5, **limited)
+            assert response.usage is not None and response.usage.output_tokens_details.reasoning_tokens == 5

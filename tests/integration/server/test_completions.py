@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
@@ -74,3 +75,9 @@ def test_what_cannot_be(client: openai.OpenAI, fields: dict[str, Any], param: st
     with pytest.raises(openai.BadRequestError) as error:
         client.completions.create(**{"prompt": PROMPTS[0], **GREEDY, **fields})
     assert error.value.param is not None and error.value.param.startswith(param)
+
+
+def test_no_tokens_are_none_of_completion_s(http: httpx2.Client) -> None:
+    """llama-server's route has no scores of the prompt, so that there would be nothing to tell."""
+    error = http.post("/completion", json={"prompt": "a", "max_tokens": 0}).json()["error"]
+    assert (error["param"], error["code"]) == ("max_tokens", "invalid_value")

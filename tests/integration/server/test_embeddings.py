@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -9,7 +10,10 @@ import numpy
 import openai
 import pytest
 
-from gollama import AsyncLLM
+from gollama import AsyncLLM, NativeError, OutOfMemoryError
+from gollama.errors import BrokenError
+from tests.support import tiny_embedding
+from tests.support.server import running
 
 TEXTS = ["a cat", "two dogs in the rain"]
 
@@ -68,3 +72,46 @@ def test_what_this_model_cannot_do(http: httpx2.Client, path: str, body: dict[st
     reply = http.post(path, json=body)
     assert reply.status_code == 400 and reply.json()["error"]["code"] == "unsupported"
     assert ".cache" not in reply.text and "/" not in reply.json()["error"]["message"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server whose model only embeds."""
+    model = tiny_embedding.write_bert(tmp_path_factory.mktemp("bert") / "bert.gguf")
+    with running(f"bert={model}", loading={"threads": 1}) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "body"), [
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}), ("/v1/completions", {"prompt": "a"}),
+    ("/completion", {"prompt": "a"}), ("/v1/responses", {"input": "a"}),
+    ("/v1/messages", {"max_tokens": 1, "messages": [{"role": "user", "content": "a"}]}),
+    ("/api/chat", {"model": "bert", "messages": [{"role": "user", "content": "a"}]}),
+    ("/api/generate", {"model": "bert", "prompt": "a", "raw": True})])
+def test_a_model_that_only_embeds_is_not_asked_to_continue(encoder: str, path: str, body: dict[str, Any], stream: bool) -> None:
+    reply = httpx2.post(encoder + path, json={**body, "stream": stream})
+    assert reply.status_code == 400 and "the model bert does not continue text" in reply.text
+
+
+def test_a_model_that_only_embeds_does_so_and_is_described(encoder: str) -> None:
+    assert httpx2.post(f"{encoder}/v1/embeddings", json={"input": "a"}).json()["data"][0]["embedding"]
+    assert httpx2.get(f"{encoder}/metrics").status_code == httpx2.get(f"{encoder}/props").status_code == 200
+    assert httpx2.post(f"{encoder}/api/show", json={"model": "bert"}).json()["capabilities"] == ["embedding"]
+
+
+@pytest.mark.parametrize(("error", "status"), [(OutOfMemoryError, 503), (BrokenError, 500), (NativeError, 400)])
+@pytest.mark.parametrize(("path", "body", "name"), [
+    ("/v1/embeddings", {"input": "a"}, "llm.LLM.embed"), ("/api/embed", {"model": "smollm2", "input": "a"}, "llm.LLM.embed"),
+    ("/v1/rerank", {"query": "a", "documents": ["b"]}, "llm.LLM.rerank"),
+    ("/infill", {"input_prefix": "a", "input_suffix": "b"}, "intake.Intake.infill_prompt"),
+    ("/v1/completions", {"prompt": "a", "suffix": "b"}, "intake.Intake.infill_prompt")])
+def test_what_a_model_cannot_is_told_apart_from_what_went_wrong(http: httpx2.Client, llm: AsyncLLM, monkeypatch: pytest.MonkeyPatch,
+                                                                 path: str, body: Any, name: str, error: Any, status: int) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise error(f"the model {llm.sync.model.path} cannot")
+
+    monkeypatch.setattr(f"gollama.{name}", fail)
+    reply = http.post(path, json=body)
+    assert reply.status_code == status and str(llm.sync.model.path.parent) not in reply.text
+    assert (f"the model {llm.sync.model.path.name} cannot" in reply.text) == (status == 400)

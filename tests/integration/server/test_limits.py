@@ -6,8 +6,6 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx2
@@ -16,33 +14,8 @@ import pytest
 
 from gollama import AsyncLLM
 from tests.support.answers import wait_until
+from tests.support.raw import ASK, CHAT, LONG, Lend, exchanged, request
 from tests.support.server import Running
-
-CHAT = "/v1/chat/completions"
-ASK: list[Any] = [{"role": "user", "content": "Hello"}]
-LONG = {"messages": ASK, "stream": True, "ignore_eos": True, "max_tokens": 900}
-Lend = Callable[..., AbstractContextManager[Running]]
-
-
-def exchanged(port: int, data: bytes, *, more: bytes = b"", seconds: float = 10) -> bytes:
-    """What comes back for bytes, and for more of them once the first answer begins, until the server closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
-        connection.sendall(data)
-        found = b""
-        try:
-            while piece := connection.recv(65536):
-                found += piece
-                if more:
-                    connection.sendall(more)
-                    more = b""
-        except (TimeoutError, ConnectionResetError):
-            pass
-        return found
-
-
-def request(body: bytes, *headers: str, host: str = "localhost") -> bytes:
-    head = [f"POST {CHAT} HTTP/1.1", f"Host: {host}", "Content-Type: application/json", *headers]
-    return "\r\n".join([*head, "", ""]).encode() + body
 
 
 @pytest.mark.parametrize(("fields", "status", "param", "code"), [
@@ -58,6 +31,9 @@ def request(body: bytes, *headers: str, host: str = "localhost") -> bytes:
     ({"top_logprobs": 21, "logprobs": True}, 400, "top_logprobs", "invalid_type"),
     ({"top_logprobs": 2}, 400, "top_logprobs", "invalid_value"),
     ({"stop": ["x"] * 65}, 400, "stop", "too_many"),
+    ({"dry_sequence_breakers": [str(number) for number in range(17)]}, 400, "dry_sequence_breakers", "too_many"),
+    ({"dry_sequence_breakers": ["x" * 65]}, 400, "dry_sequence_breakers", "too_many"),
+    ({"dry_sequence_breakers": ["a", "b", "c"], "n": 6}, 400, "dry_sequence_breakers", "too_many"),
     ({"stop": [""]}, 400, "stop", "invalid_value"),
     ({"logit_bias": {"cat": 1}}, 400, "logit_bias", "invalid_value"),
     ({"logit_bias": {"99999999": 1}}, 400, "logit_bias", "invalid_value"),
@@ -72,6 +48,9 @@ def request(body: bytes, *headers: str, host: str = "localhost") -> bytes:
     ({"messages": [{"role": "user", "content": "word " * 3000}]}, 400, "messages", "context_length_exceeded"),
     ({"messages": [{"role": "tool", "tool_call_id": "x", "content": "y"}]}, 400, "messages[0].tool_call_id", "invalid_value"),
     ({"modalities": ["audio"]}, 400, "modalities[0]", "invalid_type"),
+    ({"messages": [{"role": "user", "content": [{"type": []}]}]}, 400, "messages[0].content[0].type", "invalid_value"),
+    ({"adapters": {"none": 1}}, 400, None, "invalid_value"),
+    ({"control_vectors": {"none": 1}}, 400, None, "invalid_value"),
 ])
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_bad_field_is_named(http: httpx2.Client, fields: dict[str, Any], status: int, param: str | None, code: str, stream: bool) -> None:
@@ -79,6 +58,15 @@ def test_a_bad_field_is_named(http: httpx2.Client, fields: dict[str, Any], statu
     error = reply.json()["error"]
     assert (reply.status_code, error["code"]) == (status, code) and error["type"] == "invalid_request_error" and error["message"]
     assert param is None or error["param"] == param
+
+
+@pytest.mark.parametrize("allowed", [{}, {"allowed_tools": 3}, {"allowed_tools": {"tools": 3}}, {"tools": None}, {"tools": [3]},
+                                     {"tools": [{"function": 3}]}, {"tools": [{"name": "other"}]}])
+@pytest.mark.parametrize("function", [{"name": "f"}, 3])
+def test_only_tools_that_are_offered_are_allowed(http: httpx2.Client, allowed: dict[str, Any], function: Any) -> None:
+    tools = [{"type": "function", "function": function}]
+    error = http.post(CHAT, json={"messages": ASK, "tools": tools, "tool_choice": {"type": "allowed_tools", **allowed}}).json()["error"]
+    assert (error["param"], error["code"]) == ("tool_choice", "invalid_value")
 
 
 @pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "file:///etc/passwd", "data:image/png;base64,AAAA"])

@@ -13,6 +13,7 @@ import pytest
 
 from gollama import AsyncLLM
 from gollama.version import __version__
+from tests.support import tiny
 from tests.support.server import Running, running
 
 ASK: list[Any] = [{"role": "user", "content": "Name a colour."}]
@@ -72,6 +73,24 @@ def test_options_of_loading_and_unknown_ones_are_told_of_in_the_log(http: httpx2
     assert [record.getMessage() for record in caplog.records] == [
         "num_ctx of a request is 99999; the model was loaded with a context of 1024, which stays",
         "an option of a request is unknown or has no meaning here: magic"]
+
+
+def test_unknown_options_are_few_lines_of_the_log(http: httpx2.Client, caplog: pytest.LogCaptureFixture) -> None:
+    options = {"a\nforged": 1, **{str(number): 1 for number in range(1000)}, "num_predict": 1}
+    with caplog.at_level("WARNING", "gollama.server"):
+        http.post("/api/generate", json={"model": "smollm2", "prompt": "Hi", "stream": False, "options": options})
+    lines = [record.getMessage() for record in caplog.records if record.name == "gollama.server"]
+    assert lines[0].endswith(r"a\nforged") and len(lines) == 8 and not any("\n" in line for line in lines)
+
+
+def test_a_model_whose_file_is_gone_is_listed(tmp_path: Path) -> None:
+    file = tiny.write(tmp_path / "tiny.gguf", template="{{ messages[0].content }}")
+    with running(f"tiny={file}", loading={"threads": 1}) as server:
+        file.rename(tmp_path / "other.gguf")
+        for path in ("tags", "ps"):
+            (model,) = httpx2.get(f"{server.url}/api/{path}").json()["models"]
+            assert model["name"] == "tiny:latest" and model["modified_at"]
+
 
 
 def called(city: str) -> list[Any]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +20,12 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gollama.server import Background, ServerConfig
+from gollama.server.access import audit
+from gollama.server.access.database import opened
+from gollama.server.pool import make_pool
+from tests.integration.server.conftest import Lent
+from tests.support import tiny
 from tests.support.answers import wait_until
 from tests.support.server import Running, running
 
@@ -98,6 +105,21 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
         assert str(tmp_path) not in reply.text and httpx2.get(f"{server.url}/health").status_code == 200
 
 
+def test_whoever_waits_in_vain_is_told_no_path_and_no_other_model(tmp_path: Path) -> None:
+    one, other = (tiny.write(tmp_path / f"{name}.gguf", context=8192) for name in ("secret-one", "secret-other"))
+    loading = {"context_size": 8192, "threads": 1, "max_sequences": 1, "prefix_cache": 0}
+    with running(f"one={one}", f"other={other}", loading=loading, preload=False, load_timeout=0.5, memory=16) as server:
+        with httpx2.Client(base_url=server.url, timeout=60) as http:
+            forever = {"model": "one", "prompt": "a", "stream": True, "overflow": "shift", "ignore_eos": True}
+            with http.stream("POST", "/v1/completions", json=forever) as stream:
+                lines = stream.iter_lines()  # which is kept: forgotten, it would close the stream
+                next(lines)
+                for path, body in (("/v1/completions", {"model": "other", "prompt": "a"}), ("/models/unload", {"model": "one"})):
+                    reply = http.post(path, json=body)
+                    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "overloaded") and reply.headers["retry-after"]
+                    assert "secret" not in reply.text and body["model"] in reply.json()["error"]["message"]
+
+
 @pytest.mark.parametrize("content", [None, b"GGUF" + bytes(64)])
 def test_the_command_ends_where_a_model_cannot_be_loaded(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "a.gguf"
@@ -106,6 +128,42 @@ def test_the_command_ends_where_a_model_cannot_be_loaded(tmp_path: Path, content
     command = [sys.executable, "-m", "gollama", "serve", str(file), "--port", "0"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 1 and ("there is no such file" if content is None else "cannot be loaded") in result.stderr
+
+
+def test_it_closes_all_whatever_goes_wrong(tmp_path: Path) -> None:
+    class Broken(Lent):
+        closed = False
+
+        def get(self, model: str, /) -> Any:
+            raise RuntimeError("there are no threads")
+
+        async def close(self) -> None:
+            self.closed = True
+            raise RuntimeError("nor here")
+
+    pool = Broken(make_pool(ServerConfig()))
+    file = str(tmp_path / "access.db")
+    with running("one=a", pool=pool, access_file=file) as server:
+        assert httpx2.get(f"{server.url}/ready").status_code == 503 and server.service.failed
+    assert pool.closed
+    with opened(file) as connection:
+        assert [entry.action for entry in audit.entries(connection)] == ["server.start", "server.stop"]
+
+
+def test_its_address_is_one() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    with running(host="::1") as server:
+        assert httpx2.get(f"{server.url}/health").status_code == 200
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets here")
+def test_the_address_of_a_unix_socket_is_its_path(tmp_path: Path) -> None:
+    with Background(ServerConfig(uds=str(tmp_path / "socket"))) as path:
+        with httpx2.Client(transport=httpx2.HTTPTransport(uds=path)) as http:
+            assert http.get("http://localhost/health").status_code == 200
 
 
 def test_any_model_and_no_metrics(lent: Lend) -> None:

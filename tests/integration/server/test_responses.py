@@ -85,9 +85,17 @@ def test_an_answer_follows_a_schema(client: openai.OpenAI) -> None:
 @pytest.mark.parametrize(("fields", "param"), [
     ({"tools": [{"type": "web_search"}]}, "tools[0].type"), ({"background": True}, "background"), ({"n": 2}, "n"),
     ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+    ({"input": [{"type": "reasoning", "content": 3}]}, "input[0].content"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "file:///etc/passwd"}]}]}, "input"),
 ])
 def test_what_cannot_be(client: openai.OpenAI, fields: dict[str, Any], param: str) -> None:
     with pytest.raises(openai.BadRequestError) as error:
         client.responses.create(extra_body={"input": "Hello", **fields}, **GREEDY)
     assert error.value.param == param
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_number_of_any_size_is_told_back(client: openai.OpenAI, stream: bool) -> None:
+    with client.responses.with_streaming_response.create(input="Hello", stream=stream, extra_body={"metadata": {"a": 2**70}},
+                                                         **{**GREEDY, "max_output_tokens": 1}) as reply:
+        assert str(2**70) in reply.read().decode()

@@ -59,10 +59,10 @@ def _intact(entry: Entry) -> bool:
 
 
 def append(connection: sqlite3.Connection, actor: str, action: str, details: Mapping[str, Any]) -> None:
-    """Add a row. In a transaction, which keeps others from adding one meanwhile."""
+    """Add a row. In a transaction, which keeps others from adding one meanwhile. What JSON has no word for, a path say, becomes a text."""
     seq, previous = head(connection)
     row = (seq + 1, datetime.now(timezone.utc).isoformat(timespec="milliseconds"), actor, action,
-           json.dumps(details, sort_keys=True, ensure_ascii=True), previous)
+           json.dumps(details, sort_keys=True, ensure_ascii=True, default=str), previous)
     made = _hash(*row)
     connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, made))
     connection.execute("INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?)", (seq + 1, made))
@@ -91,7 +91,8 @@ def read_anchor(text: str) -> tuple[int, str]:
 def verify(connection: sqlite3.Connection, anchor: tuple[int, str] | None = None) -> Verdict:
     """Look at every row. An anchor tells also of rows that were cut off at the end, and of a chain that was written anew."""
     previous, count = BEGINNING, 0
-    hashes: dict[int, str] = {0: BEGINNING}
+    at, noted = anchor or (0, BEGINNING)
+    found = BEGINNING if at == 0 else None  # the hash of the row that was noted
     connection.execute("BEGIN")  # one state of it, whoever writes meanwhile
     try:
         for row in connection.execute(f"SELECT {FIELDS} FROM audit ORDER BY seq"):  # noqa: S608
@@ -103,12 +104,13 @@ def verify(connection: sqlite3.Connection, anchor: tuple[int, str] | None = None
             if not _intact(entry):
                 return Verdict(count, f"entry {entry.seq} was changed")
             previous, count = entry.hash, entry.seq
-            hashes[count] = previous
+            if count == at:
+                found = previous
         if head(connection) != (count, previous):
             return Verdict(count, f"the log ends at entry {count}, and its head is {head(connection)[0]}")
     finally:
         connection.execute("COMMIT")
-    if anchor is not None and hashes.get(anchor[0]) != anchor[1]:
-        return Verdict(count, f"entry {anchor[0]} is not the one that was noted" if anchor[0] <= count else
-                       f"the log ends at entry {count}, and entry {anchor[0]} was noted")
+    if found != noted:
+        return Verdict(count, f"entry {at} is not the one that was noted" if at <= count else
+                       f"the log ends at entry {count}, and entry {at} was noted")
     return Verdict(count)

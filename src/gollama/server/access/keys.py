@@ -24,6 +24,8 @@ from gollama.server.access.principals import INFERENCE, Limits, Principal, check
 PREFIX = "gollama-"
 ID_BYTES, SECRET_BYTES = 6, 32
 MOST_NAME = 100
+SELECT = ("SELECT id, name, scopes, models, requests_per_minute, tokens_per_minute, tokens_per_day, hash, created, expires, revoked "
+          "FROM keys")
 NOBODY = bytes(32)  # what the hash of a key that does not exist is compared with
 
 
@@ -104,38 +106,30 @@ def revoke(connection: sqlite3.Connection, which: str, *, actor: str) -> Key:
 
 def all_keys(connection: sqlite3.Connection) -> list[Key]:
     """Oldest first, revoked ones too."""
-    rows = connection.execute("SELECT id, name, scopes, models, requests_per_minute, tokens_per_minute, tokens_per_day, hash, created, "
-                              "expires, revoked FROM keys ORDER BY created, rowid").fetchall()
-    return [Key(Principal(row[0], row[1], frozenset(json.loads(row[2])), None if row[3] is None else frozenset(json.loads(row[3])),
-                          Limits(*row[4:7])), *row[7:]) for row in rows]
+    return [_key(row) for row in connection.execute(f"{SELECT} ORDER BY created, rowid")]
+
+
+def _key(row: Sequence[Any]) -> Key:
+    scopes, models = frozenset(json.loads(row[2])), None if row[3] is None else frozenset(json.loads(row[3]))
+    return Key(Principal(row[0], row[1], scopes, models, Limits(*row[4:7])), *row[7:])
 
 
 class KnownKeys:
-    """The keys in memory. What another process changes counts from the next request on. One thread at a time."""
+    """The keys in the file. What another process changes counts from the next request on. One thread at a time."""
 
     def __init__(self, connection: sqlite3.Connection, now: Callable[[], float] = time.time) -> None:
         self._connection, self._now = connection, now
-        self._version = -1
-        self._keys: dict[str, Key] = {}
-
-    def _refresh(self) -> None:
-        # SQLite's own counter of what others have written: no reading of tables until it moves
-        version = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        if version != self._version:
-            self._keys = {key.principal.id: key for key in all_keys(self._connection)}
-            self._version = version
 
     @property
     def any(self) -> bool:
         """Whether there ever was one."""
-        self._refresh()
-        return bool(self._keys)
+        return self._connection.execute("SELECT 1 FROM keys LIMIT 1").fetchone() is not None
 
     def find(self, text: str) -> tuple[Key | None, str]:
-        """The key, and its state; None and "unknown" for what is none. Equal work for each."""
-        self._refresh()
+        """The key, and its state; None and "unknown" for what is none, whose hash is compared all the same."""
         key_id = text.removeprefix(PREFIX).partition("-")[0]
-        key = self._keys.get(key_id)
+        row = self._connection.execute(f"{SELECT} WHERE id = ?", (key_id,)).fetchone()
+        key = None if row is None else _key(row)
         if not same(text, NOBODY if key is None else key.hash) or key is None:
             return None, "unknown"
         return key, key.state(self._now())

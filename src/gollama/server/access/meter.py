@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -11,11 +13,14 @@ from starlette.types import Scope
 
 from gollama.aio import AsyncLLM
 from gollama.async_jobs import AsyncInbox, AsyncStream
+from gollama.errors import BusyError, ContextOverflowError, GrammarError, OptionError
 from gollama.options import SamplingParams
 from gollama.results import Chunk, Completion, Usage
 from gollama.server.access.buckets import Account
 
 METER = "gollama.meter"
+STEP_SECONDS = 0.5  # of an engine
+REFUSED = (BusyError, ContextOverflowError, GrammarError, OptionError)  # of which nothing was computed
 
 
 class Meter:
@@ -53,7 +58,7 @@ class MeteredInbox(AsyncInbox):
 
     def __init__(self, inbox: AsyncInbox, meter: Meter) -> None:  # all is the other's
         self._inbox, self._meter = inbox, meter
-        self._counted: dict[int, int] = {}
+        self._counted: dict[tuple[int, int], int] = {}  # by prompt and choice
 
     def put(self, item: Any) -> None:
         self._inbox.put(item)
@@ -74,12 +79,19 @@ class MeteredInbox(AsyncInbox):
             self._count(item)
         return items
 
+    async def count_cancelled(self) -> None:
+        """Count what was computed of generations that were ended: the engine tells of it within a step."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            while True:
+                await asyncio.wait_for(self.get(), STEP_SECONDS)
+
     def _count(self, item: Any) -> None:
-        if not isinstance(item, Chunk):
+        prompt, chunk = item if isinstance(item, tuple) else (0, item)  # as Jobs labels them
+        if not isinstance(chunk, Chunk):
             return
-        counted = self._counted.get(item.index, 0)
-        tokens = len(item.tokens) if item.usage is None else item.usage.completion_tokens - counted
-        self._counted[item.index] = counted + tokens
+        counted = self._counted.get((prompt, chunk.index), 0)
+        tokens = len(chunk.tokens) if chunk.usage is None else chunk.usage.completion_tokens - counted
+        self._counted[prompt, chunk.index] = counted + tokens
         self._meter.add(completion=tokens)
 
 
@@ -90,13 +102,20 @@ class MeteredLLM(AsyncLLM):
         super().__init__(llm.sync)
         self._meter = meter
 
-    async def _complete(self, prompts: Sequence[list[int]], params: SamplingParams, **request: Any) -> list[Completion]:
+    async def _complete(self, prompts: Sequence[list[int]], params: SamplingParams, *, inbox: AsyncInbox | None = None,
+                        **request: Any) -> list[Completion]:
         self._meter.check()
-        self._meter.add(prompt=sum(map(len, prompts)))
-        completions = await super()._complete(prompts, self._within(prompts, params), **request)
-        for one in completions:
-            self._meter.add(completion=sum(choice.usage.completion_tokens for choice in one.choices or (one,)))
-        return completions
+        tokens = sum(map(len, prompts))
+        self._meter.add(prompt=tokens)  # before, so that requests at once do not all find the same quota
+        inbox = MeteredInbox(inbox or AsyncInbox(), self._meter)
+        try:
+            return await super()._complete(prompts, self._within(prompts, params), inbox=inbox, **request)
+        except REFUSED:
+            self._meter.add(prompt=-tokens)
+            raise
+        except asyncio.CancelledError:
+            await inbox.count_cancelled()
+            raise
 
     def _within(self, prompts: Sequence[list[int]], params: SamplingParams) -> SamplingParams:
         """An answer that comes at once cannot be stopped when the quota ends: it may be as long as what is left."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import urllib.request
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from gollama.errors import OptionError
+from gollama.models.names import is_loopback
 from gollama.server.access.credentials import unauthorized
 from gollama.server.access.principals import SCOPES, Limits, Principal
 from gollama.server.errors import unavailable
@@ -22,8 +25,8 @@ logger = logging.getLogger("gollama.server")
 
 # signatures by a key pair only: with HS256 whoever knows the public key could sign, and "none" is no signature
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-LOCAL = ("localhost", "127.0.0.1", "::1")
 TIMEOUT = 10.0
+THREADS = 4
 MOST_DOCUMENT = 2**20
 MOST_SUBJECT = 200
 LEEWAY = 30.0  # seconds that clocks may differ
@@ -64,7 +67,7 @@ def oidc_options(config: ServerConfig) -> OidcOptions | None:
 
 def _check_url(name: str, url: str) -> None:
     parts = urlsplit(url)
-    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOCAL)):
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))):
         raise OptionError(f"{name} must be an https:// address (http:// only on this machine), not {url!r}")
 
 
@@ -81,7 +84,10 @@ def _given(pairs: Sequence[str]) -> dict[str, frozenset[str]]:
 
 
 class Oidc:
-    """Checks tokens. Blocks while it fetches the provider's keys, which are kept for five minutes: call it in a thread."""
+    """Checks tokens, in threads of its own: while a provider that does not answer is waited for, others are served.
+
+    The provider's keys are kept for five minutes.
+    """
 
     def __init__(self, options: OidcOptions, limits: Limits) -> None:
         """`limits` are those of each subject. OptionError without the extra."""
@@ -91,9 +97,17 @@ class Oidc:
             raise OptionError("oidc_issuer needs PyJWT: pip install 'gollama-cpu[oidc]'") from None
         self._options, self._limits, self._jwt = options, limits, jwt
         self._keys: Any = None
+        self._threads = ThreadPoolExecutor(THREADS, "gollama-oidc")
 
-    def principal(self, token: str) -> Principal:
+    def close(self) -> None:
+        """May be called again."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def principal(self, token: str) -> Principal:
         """Whom it vouches for. ApiError 401 for one that does not hold, 503 where the provider cannot be reached."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._checked, token)
+
+    def _checked(self, token: str) -> Principal:
         jwt, options = self._jwt, self._options
         try:
             algorithm = jwt.get_unverified_header(token).get("alg")
@@ -133,8 +147,8 @@ class Oidc:
     def _vouched(self, claims: Mapping[str, Any]) -> Principal:
         options = self._options
         subject = claims["sub"]
-        if not isinstance(subject, str) or not 0 < len(subject) <= MOST_SUBJECT:
-            raise unauthorized(f"the token's subject must have 1 to {MOST_SUBJECT} characters", "invalid_token")
+        if not isinstance(subject, str) or not 0 < len(subject) <= MOST_SUBJECT or not subject.isprintable():
+            raise unauthorized(f"the token's subject must have 1 to {MOST_SUBJECT} printable characters", "invalid_token")
         given = [options.scopes[value] for value in claim_values(claims, options.scope_claim) if value in options.scopes]
         models = None if options.model_claim is None else frozenset(claim_values(claims, options.model_claim))
         return Principal(f"oidc:{subject}", subject, frozenset().union(*given), models, self._limits)

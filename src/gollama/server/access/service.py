@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import getpass
 import logging
@@ -65,6 +64,8 @@ class Access:
             self._writer.close()
         if self._connection is not None:
             self._connection.close()
+        if self._oidc is not None:
+            self._oidc.close()
 
     # ---- who asks ----
 
@@ -83,7 +84,7 @@ class Access:
         if self._own is not None and same(text, self._own):
             return Principal(OWN_KEY, OWN_KEY, frozenset(SCOPES), None, self._limits)
         if self._oidc is not None and not text.startswith(PREFIX) and text.count(".") == 2:  # head.claims.signature
-            return await asyncio.to_thread(self._oidc.principal, text)
+            return await self._oidc.principal(text)
         key, state = (None, "unknown") if self._keys is None else self._keys.find(text)
         if key is None or state != "active":
             raise unauthorized(*STATES[state])

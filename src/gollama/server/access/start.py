@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from pathlib import Path
 
 from gollama.errors import OptionError
+from gollama.models.names import is_loopback
 from gollama.server.access.database import opened
 from gollama.server.access.keys import all_keys
 from gollama.server.access.oidc import oidc_options
@@ -17,12 +17,7 @@ LEAST_KEY = 8
 
 def is_local(config: ServerConfig) -> bool:
     """Whether only this machine reaches it."""
-    if config.uds is not None or config.host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(config.host).is_loopback
-    except ValueError:
-        return False
+    return config.uds is not None or is_loopback(config.host)
 
 
 def check_access(config: ServerConfig) -> None:

@@ -24,6 +24,7 @@ GATHERING_SECONDS = 0.2
 RETENTION_SECONDS = 3600.0
 MOST_WAITING = 100_000  # rows, where the file cannot be written
 QUOTA_DAYS = 2
+UNWRITABLE = (ValueError, TypeError, OverflowError)  # texts that are none, say; AccessFileError is no such
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Writer:
             ending = self._gather(waiting)
             try:
                 with opened(self._file) as connection:
-                    self._write(connection, waiting)
+                    self._write_all(connection, waiting)
                     waiting.clear()
             except AccessFileError as error:  # a full disk, say: it may pass
                 logger.error("usage is not written: %s", error)
@@ -97,6 +98,17 @@ class Writer:
             else:
                 waiting.append(row)
         return ending
+
+    def _write_all(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+        """At once; where one of them cannot be written, the others by themselves."""
+        try:
+            self._write(connection, rows)
+        except UNWRITABLE:
+            for row in rows:
+                try:
+                    self._write(connection, [row])
+                except UNWRITABLE:
+                    logger.exception("a row of the usage or the audit log cannot be written")
 
     def _write(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         spent: Counter[tuple[str, str]] = Counter()

@@ -8,14 +8,13 @@ from fastapi import APIRouter, Request, Response
 
 from gollama.aio import AsyncLLM
 from gollama.async_jobs import AsyncStream
-from gollama.errors import GollamaError, ThinkingError
+from gollama.errors import ThinkingError
 from gollama.results import ChatChunk, ChatCompletion
 from gollama.server.anthropic.asked import chat_of
 from gollama.server.anthropic.events import ERROR_SCHEMA, PING, MessageEvents, error_event, message_of
 from gollama.server.anthropic.fields import CountRequest, MessagesRequest
 from gollama.server.body import read_body
 from gollama.server.documents import taking
-from gollama.server.errors import as_api_error
 from gollama.server.openai.chat import ChatRequest, answer_chat, chat_options, stream_chat
 from gollama.server.openai.messages import check_count
 from gollama.server.replies import json_response
@@ -54,12 +53,9 @@ async def messages(request: Request) -> Response:
 
     chat = chat_of(body)
     try:
-        try:
-            return await answered(chat)
-        except ThinkingError:  # clients set a limit for any model; one that does not think keeps it
-            return await answered(chat.model_copy(update={"thinking_budget_tokens": None}))
-    except Exception as error:
-        raise as_api_error(error) from error
+        return await answered(chat)
+    except ThinkingError:  # clients set a limit for any model; one that does not think keeps it
+        return await answered(chat.model_copy(update={"thinking_budget_tokens": None}))
 
 
 @router.post(f"{PREFIX}/count_tokens", openapi_extra=taking(CountRequest, stream=False, errors=ERROR_SCHEMA))
@@ -70,10 +66,7 @@ async def count_tokens(request: Request) -> Response:
     body = await read_body(request, CountRequest)
     check_count(body.messages, service.config)
     chat = chat_of(body)
-    try:
-        async with service.model(request, chat.model) as (_, llm):
-            options = await chat_options(chat.model_copy(update={"thinking_budget_tokens": None}))
-            prompt = await asyncio.to_thread(lambda: llm.render_chat(chat.messages, **options))
-    except GollamaError as error:
-        raise as_api_error(error) from error
+    async with service.model(request, chat.model) as (_, llm):
+        options = await chat_options(chat.model_copy(update={"thinking_budget_tokens": None}))
+        prompt = await asyncio.to_thread(lambda: llm.render_chat(chat.messages, **options))
     return json_response({"input_tokens": len(prompt.tokens)})

@@ -12,7 +12,6 @@ from gollama.async_jobs import AsyncStream
 from gollama.results import ChatChunk, ChatCompletion
 from gollama.server.body import read_body
 from gollama.server.documents import taking
-from gollama.server.errors import as_api_error
 from gollama.server.ollama.asked import chat_of, completion_of, generated_chat_of
 from gollama.server.ollama.fields import Answering, ChatBody, GenerateBody, check_keep_alive, refused
 from gollama.server.ollama.names import plain_name
@@ -37,12 +36,7 @@ async def chat(request: Request) -> Response:
     service = service_of(request)
     body = await read_body(request, ChatBody)
     check_count(body.messages or [], service.config)
-    try:
-        if not body.messages:
-            return await _loaded(request, service, body, chat_piece)
-        return await _chatted(request, service, body, chat_piece)
-    except Exception as error:
-        raise as_api_error(error) from error
+    return await (_chatted if body.messages else _loaded)(request, service, body, chat_piece)
 
 
 @router.post("/api/generate", openapi_extra=taking(GenerateBody, stream=NDJSON, errors=ERROR_SCHEMA))
@@ -51,14 +45,11 @@ async def generate(request: Request) -> Response:
     service = service_of(request)
     body = await read_body(request, GenerateBody)
     _check(body)
-    try:
-        if not body.prompt and not body.suffix:
-            return await _loaded(request, service, body, generate_piece)
-        if body.raw or body.suffix:
-            return await _continued(request, service, body)
-        return await _chatted(request, service, body, generate_piece)
-    except Exception as error:
-        raise as_api_error(error) from error
+    if not body.prompt and not body.suffix:
+        return await _loaded(request, service, body, generate_piece)
+    if body.raw or body.suffix:
+        return await _continued(request, service, body)
+    return await _chatted(request, service, body, generate_piece)
 
 
 def _check(body: GenerateBody) -> None:
@@ -114,7 +105,7 @@ async def _continued(request: Request, service: Service, body: GenerateBody) -> 
     check_keep_alive(body.keep_alive)
     noted = record(request)
     async with contextlib.AsyncExitStack() as held:
-        _, llm = await held.enter_async_context(service.model(request, plain_name(service, body.model)))
+        _, llm = await held.enter_async_context(service.generator(request, plain_name(service, body.model)))
         task = await completion_task(service, completion_of(body, llm.context_size), llm)
         teller = Teller(generate_piece, body.model, llm, noted)
         if body.streams:

@@ -30,6 +30,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "num_ctx": (INT, ""), "num_batch": (INT, ""), "num_gpu": (INT, ""), "main_gpu": (INT, ""), "num_thread": (INT, ""),
 }
 CONTEXT = "num_ctx"
+MOST_TOLD = 8  # unknown options, in the log
 
 
 class Lenient(Body):
@@ -120,6 +121,7 @@ def refused(message: str, param: str, code: str = "invalid_value") -> ApiError:
 def option_fields(options: Mapping[str, Any] | None, context_size: int | None) -> dict[str, Any]:
     """Ollama's options as fields of OpenAI's request. As there, one that it does not know is told of in the log."""
     fields: dict[str, Any] = {}
+    unknown: list[str] = []
     for name, value in (options or {}).items():
         if value is None:
             continue
@@ -133,7 +135,9 @@ def option_fields(options: Mapping[str, Any] | None, context_size: int | None) -
             elif name == CONTEXT and context_size is not None and number > context_size:
                 logger.warning("num_ctx of a request is %d; the model was loaded with a context of %d, which stays", number, context_size)
         else:
-            logger.warning("an option of a request is unknown or has no meaning here: %s", name[:40].encode("ascii", "replace").decode())
+            unknown.append(name)
+    for name in unknown[:MOST_TOLD]:
+        logger.warning("an option of a request is unknown or has no meaning here: %s", ascii(name[:40])[1:-1])
     if fields.get("max_tokens", 1) < 1:  # -1, -2: until the model ends, or the context is full
         del fields["max_tokens"]
     return fields

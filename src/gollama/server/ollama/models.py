@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from datetime import datetime, timezone
 from typing import Any
 
@@ -30,15 +32,19 @@ REFUSALS = {"responses": refusals(ERROR_SCHEMA)}
 
 
 def _listed(model: ServedModel) -> dict[str, Any]:
-    """What a list says; the size and the details of a model are known once it was loaded."""
+    """What a list says; the size and the details of a model are known once it was loaded. Reads of its file: call it in a thread."""
     loaded = None if model.llm is None else model.llm.model
-    name = tagged(model.name)
+    name, digest = tagged(model.name), ""
+    with contextlib.suppress(OSError):  # a file may be removed while it is loaded
+        digest = "" if loaded is None else loaded.fingerprint
     return {"name": name, "model": name, "modified_at": _modified(loaded), "size": 0 if loaded is None else loaded.size,
-            "digest": "" if loaded is None else loaded.fingerprint, "details": _details(loaded)}
+            "digest": digest, "details": _details(loaded)}
 
 
 def _modified(model: Model | None) -> str:
-    seconds = STARTED if model is None else model.path.stat().st_mtime
+    seconds: float = STARTED
+    with contextlib.suppress(OSError):
+        seconds = seconds if model is None else model.path.stat().st_mtime
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
 
 
@@ -58,15 +64,17 @@ def _rounded(n_params: int) -> str:
 @router.get("/api/tags", openapi_extra=REFUSALS)
 async def tags(request: Request) -> Response:
     """The models that are served."""
-    return json_response({"models": [_listed(model) for model in service_of(request).models()]})
+    models = service_of(request).models()
+    return json_response({"models": await asyncio.to_thread(lambda: [_listed(model) for model in models])})
 
 
 @router.get("/api/ps", openapi_extra=REFUSALS)
 async def running(request: Request) -> Response:
     """The models that are loaded."""
     loaded = [model for model in service_of(request).models() if model.llm is not None]
-    return json_response({"models": [{**_listed(model), "expires_at": NEVER, "size_vram": 0, "context_length": _context(model.llm)}
-                                     for model in loaded]})
+    listed = await asyncio.to_thread(lambda: [_listed(model) for model in loaded])
+    return json_response({"models": [{**told, "expires_at": NEVER, "size_vram": 0, "context_length": _context(model.llm)}
+                                     for told, model in zip(listed, loaded)]})
 
 
 def _context(llm: LLM | None) -> int:

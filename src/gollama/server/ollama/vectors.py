@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 
-from gollama.errors import NativeError, OptionError, TextError
 from gollama.results import Usage
 from gollama.server.body import read_body
 from gollama.server.documents import taking
-from gollama.server.errors import ApiError, as_api_error
 from gollama.server.ollama.fields import EmbedBody, EmbeddingsBody, OllamaBody, check_keep_alive
 from gollama.server.ollama.names import plain_name
 from gollama.server.ollama.told import ERROR_SCHEMA, durations
@@ -27,15 +25,8 @@ router = APIRouter(tags=["Ollama"])
 async def _vectors(request: Request, body: OllamaBody, texts: list[str], *, truncate: bool) -> tuple[numpy.ndarray, int]:
     service = service_of(request)
     check_keep_alive(body.keep_alive)
-    try:
-        async with service.model(request, plain_name(service, body.model)) as (_, llm):
-            vectors, tokens = await embedded(llm, inputs_of(texts, "input", service.config), truncate=truncate)
-    except TextError as error:
-        raise ApiError(400, str(error).replace("texts[", "input["), param="input", code="invalid_value") from None
-    except (OptionError, NativeError) as error:
-        raise ApiError(400, str(error), param="model", code="unsupported") from None
-    except Exception as error:
-        raise as_api_error(error) from error
+    async with service.model(request, plain_name(service, body.model)) as (_, llm):
+        vectors, tokens = await embedded(service, llm, inputs_of(texts, "input", service.config), truncate=truncate)
     record(request).note(Usage(tokens, 0), None)
     return vectors, tokens
 

@@ -13,11 +13,11 @@ from pydantic import Field
 from gollama.aio import AsyncLLM
 from gollama.async_jobs import AsyncStream
 from gollama.options import SamplingParams
-from gollama.results import ChatChunk, ChatCompletion, Timings, Usage
+from gollama.results import ChatChunk, ChatCompletion
 from gollama.server.body import read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
-from gollama.server.openai.fields import MOST_LOGPROBS, MOST_TOOLS, Generating, sampling_params, time_limit
+from gollama.server.openai.fields import Conversing, sampling_params, time_limit
 from gollama.server.openai.messages import MOST_MESSAGES, check_count, cleaned
 from gollama.server.openai.parts import (
     DONE,
@@ -39,18 +39,14 @@ from gollama.server.waiting import while_there
 router = APIRouter(tags=["OpenAI"])
 
 
-class ChatRequest(Generating):
+class ChatRequest(Conversing):
     """OpenAI's request, with llama-server's and gollama's additions."""
 
     messages: list[dict[str, Any]] = Field(max_length=MOST_MESSAGES)
     max_completion_tokens: int | None = None
-    tools: list[dict[str, Any]] | None = Field(None, max_length=MOST_TOOLS)
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
     json_schema: dict[str, Any] | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     thinking_budget_tokens: int | None = Field(None, ge=0)
@@ -58,7 +54,6 @@ class ChatRequest(Generating):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | Literal["content", "reasoning"] | None = None
     modalities: list[Literal["text"]] | None = None
-    store: bool | None = None
     verbosity: str | None = None
 
     def token_limit(self) -> tuple[str, int | None]:
@@ -98,11 +93,23 @@ async def chat_options(body: ChatRequest) -> dict[str, Any]:
 
 def chosen_tools(tools: list[dict[str, Any]], choice: str | dict[str, Any] | None) -> tuple[list[dict[str, Any]], Any]:
     """The tools to be offered, and the choice among them as ChatOptions takes it."""
-    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        allowed = choice.get("allowed_tools", choice)
-        names = [one.get("function", one).get("name") for one in allowed.get("tools", []) if isinstance(one, dict)]
-        return [tool for tool in tools if tool.get("function", {}).get("name") in names], allowed.get("mode", "auto")
-    return tools, "auto" if choice is None else choice
+    if not isinstance(choice, dict) or choice.get("type") != "allowed_tools":
+        return tools, "auto" if choice is None else choice
+    allowed = choice.get("allowed_tools", choice)
+    named = allowed.get("tools") if isinstance(allowed, dict) else None
+    if not isinstance(named, list):
+        raise ApiError(400, "tool_choice: allowed_tools needs a list of tools", param="tool_choice", code="invalid_value")
+    offered, names = [_tool_name(tool) for tool in tools], [_tool_name(one) for one in named]
+    if None in names or not set(names) <= set(offered):
+        raise ApiError(400, "tool_choice: allowed_tools names what is not among tools", param="tool_choice", code="invalid_value")
+    return [tool for tool, name in zip(tools, offered) if name in names], allowed.get("mode", "auto")
+
+
+def _tool_name(tool: Any) -> str | None:
+    """Of a tool in OpenAI's form, nested or flat; None for what is none."""
+    function = tool.get("function", tool) if isinstance(tool, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def chat_params(body: ChatRequest, llm: AsyncLLM, service: Service) -> SamplingParams:
@@ -136,7 +143,7 @@ async def answer_chat(request: Request, service: Service, body: ChatRequest, wri
     async def answered() -> ChatCompletion:
         return await llm.chat(**await _arguments(service, body, llm))
 
-    async with service.model(request, body.model) as (name, llm):
+    async with service.generator(request, body.model) as (name, llm):
         completion = await while_there(request, answered())
         for choice in choices_of(completion):
             record(request).note(choice.usage, choice.timings)
@@ -146,7 +153,7 @@ async def answer_chat(request: Request, service: Service, body: ChatRequest, wri
 async def stream_chat(request: Request, service: Service, body: ChatRequest, events: Teller, **stream_options: Any) -> Response:
     """The same piece by piece, as `events` tells it; `stream_options` are EventStream's."""
     async with contextlib.AsyncExitStack() as held:
-        name, llm = await held.enter_async_context(service.model(request, body.model))
+        name, llm = await held.enter_async_context(service.generator(request, body.model))
         stream = await llm.open_stream_chat(**await _arguments(service, body, llm))
         held.push_async_callback(stream.aclose)
         return EventStream(events(name, llm, stream), held=held.pop_all(), stop=stream.aclose,
@@ -162,10 +169,11 @@ async def _whole(request: Request, service: Service, body: ChatRequest) -> Respo
 
 def _completion(name: str, llm: AsyncLLM, completion: ChatCompletion) -> dict[str, Any]:
     choices: Sequence[ChatCompletion] = choices_of(completion)
+    usage = usage_object([choice.usage for choice in choices], [choice.reasoning_tokens for choice in choices])
     return {
         "id": new_id("chatcmpl-"), "object": "chat.completion", "created": int(time.time()), "model": name,
         "system_fingerprint": fingerprint(), "choices": [_choice(llm, choice) for choice in choices],
-        "usage": usage_object([choice.usage for choice in choices]), "timings": timings_object(completion.timings)}
+        "usage": usage, "timings": timings_object(completion.timings)}
 
 
 def _choice(llm: AsyncLLM, choice: ChatCompletion) -> dict[str, Any]:
@@ -200,16 +208,14 @@ class ChatChunks:
 
     async def events(self, stream: AsyncStream[ChatChunk], n: int, noted: RequestRecord) -> Events:
         yield b"".join(self._event(index, b'{"role":"assistant","content":null}') for index in range(n))
-        usages: list[Usage] = []
-        timings: Timings | None = None
+        ended: list[ChatCompletion] = []
         while chunks := await stream.read():
             for chunk in chunks:
-                if chunk.usage is not None:
-                    noted.note(chunk.usage, chunk.timings)
-                    usages.append(chunk.usage)
-                    timings = timings or chunk.timings
+                noted.note(chunk.usage, chunk.timings)
+                if chunk.completion is not None:
+                    ended.append(chunk.completion)
             yield b"".join(map(self.of, chunks))
-        yield self._end(usages, timings) + DONE
+        yield self._end(ended) + DONE
 
     def of(self, chunk: ChatChunk) -> bytes:
         """The events of a chunk."""
@@ -230,10 +236,11 @@ class ChatChunks:
         return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}%b' % (
             self._head, index, delta, logprobs or b"null", reason, self._tail)
 
-    def _end(self, usages: Sequence[Usage], timings: Timings | None) -> bytes:
+    def _end(self, ended: Sequence[ChatCompletion]) -> bytes:
         if not self._usage:
             return b""
-        more = {"usage": usage_object(usages), "timings": None if timings is None else timings_object(timings)}
+        more = {"usage": usage_object([one.usage for one in ended], [one.reasoning_tokens for one in ended]),
+                "timings": timings_object(ended[0].timings) if ended else None}
         return self._head + b"]," + dumps(more)[1:] + b"\n\n"
 
 
@@ -241,5 +248,3 @@ def _call(delta: Any) -> dict[str, Any]:
     if delta.id is None:
         return {"index": delta.index, "function": {"arguments": delta.arguments}}
     return {"index": delta.index, "id": delta.id, "type": "function", "function": {"name": delta.name, "arguments": delta.arguments}}
-
-

@@ -18,7 +18,7 @@ from gollama.errors import NativeError, OptionError, TextError
 from gollama.results import Chunk, Completion, Usage
 from gollama.server.body import read_body
 from gollama.server.documents import taking
-from gollama.server.errors import ApiError, as_api_error
+from gollama.server.errors import ApiError, as_api_error, incapable
 from gollama.server.openai.embeddings import Input, inputs_of
 from gollama.server.openai.fields import MOST_LOGPROBS, Generating, sampling_params, time_limit
 from gollama.server.openai.parts import (
@@ -88,17 +88,18 @@ async def completions(request: Request) -> Response:
     """Continue texts."""
     service = service_of(request)
     body = await read_body(request, CompletionRequest)
-    _check(body, service)
+    check_completion(body, service)
     try:
         if body.stream:
             return await _streamed(request, service, body)
-        async with service.model(request, body.model) as (name, llm):
+        async with service.generator(request, body.model) as (name, llm):
             return json_response(await while_there(request, _whole(service, body, name, llm, record(request))))
     except Exception as error:
         raise as_api_error(error, KNOWN) from error
 
 
-def _check(body: CompletionRequest, service: Service) -> None:
+def check_completion(body: CompletionRequest, service: Service) -> None:
+    """ApiError for fields that exclude each other."""
     most = max(body.best_of or 1, body.n or 1)
     if most > service.config.max_choices:
         raise ApiError(400, f"n and best_of must be at most {service.config.max_choices} (max_choices)",
@@ -130,7 +131,7 @@ async def completion_task(service: Service, body: CompletionRequest, llm: AsyncL
     try:
         prompts, texts = await asyncio.to_thread(prepare)
     except NativeError as error:
-        raise ApiError(400, str(error), param="suffix" if body.suffix is not None else "model", code="unsupported") from None
+        raise incapable(error, llm.sync.model.path, "suffix" if body.suffix is not None else "model") from None
     except (TextError, OptionError) as error:
         raise ApiError(400, str(error), param="prompt", code="invalid_value") from None
     return Task(body, llm, prompts, texts, body.max_tokens == 0)
@@ -183,7 +184,7 @@ def _choice(task: Task, number: int, completion: Completion, index: int) -> dict
 
 async def _streamed(request: Request, service: Service, body: CompletionRequest) -> Response:
     async with contextlib.AsyncExitStack() as held:
-        name, llm = await held.enter_async_context(service.model(request, body.model))
+        name, llm = await held.enter_async_context(service.generator(request, body.model))
         task = await completion_task(service, body, llm)
         return await stream_completion(service, held, task, lambda streams: _events(task, name, streams, record(request)),
                                        error_event=error_event)
@@ -262,5 +263,3 @@ async def merged(streams: list[AsyncStream[Chunk]]) -> AsyncIterator[tuple[int, 
     finally:
         for one in reading:
             one.cancel()
-
-

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,9 +14,9 @@ from gollama.results import Usage
 from gollama.server.body import Body, read_body
 from gollama.server.config import ServerConfig
 from gollama.server.documents import taking
-from gollama.server.errors import ApiError, as_api_error
+from gollama.server.errors import ApiError, incapable
 from gollama.server.replies import json_response
-from gollama.server.service import record, service_of
+from gollama.server.service import Service, record, service_of
 
 if TYPE_CHECKING:
     import numpy
@@ -33,9 +32,6 @@ class EmbeddingsRequest(Body):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
     user: str | None = None
-
-
-KNOWN = frozenset(EmbeddingsRequest.model_fields)
 
 
 def inputs_of(given: Any, name: str, config: ServerConfig) -> list[str | list[int]]:
@@ -56,15 +52,8 @@ async def embeddings(request: Request) -> Response:
     service = service_of(request)
     body = await read_body(request, EmbeddingsRequest)
     inputs = inputs_of(body.input, "input", service.config)
-    try:
-        async with service.model(request, body.model) as (name, llm):
-            vectors, tokens = await embedded(llm, inputs)
-    except TextError as error:
-        raise ApiError(400, str(error).replace("texts[", "input["), param="input", code="invalid_value") from None
-    except (OptionError, NativeError) as error:
-        raise ApiError(400, str(error), param="model", code="unsupported") from None
-    except Exception as error:
-        raise as_api_error(error, KNOWN) from error
+    async with service.model(request, body.model) as (name, llm):
+        vectors, tokens = await embedded(service, llm, inputs)
     if body.dimensions is not None:
         vectors = shortened(vectors, body.dimensions)
     record(request).note(Usage(tokens, 0), None)
@@ -73,8 +62,10 @@ async def embeddings(request: Request) -> Response:
     return json_response({"object": "list", "data": data, "model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
 
 
-async def embedded(llm: AsyncLLM, inputs: list[str | list[int]], *, truncate: bool = False) -> tuple[numpy.ndarray, int]:
-    """The vectors, and the number of tokens. With `truncate` of a text that is too long the beginning counts."""
+async def embedded(service: Service, llm: AsyncLLM, inputs: list[str | list[int]], *,
+                   truncate: bool = False) -> tuple[numpy.ndarray, int]:
+    """The vectors, and the number of tokens. With `truncate` of a text that is too long the beginning counts. ApiError names `input`, or
+    a model that cannot."""
     def run() -> tuple[numpy.ndarray, int]:
         for index, one in enumerate(inputs):
             if not isinstance(one, str):
@@ -85,7 +76,12 @@ async def embedded(llm: AsyncLLM, inputs: list[str | list[int]], *, truncate: bo
         tokens = sum(len(llm.sync.tokenize(one)) if isinstance(one, str) else len(one) for one in inputs)
         return llm.sync.embed(inputs, truncate=truncate), tokens
 
-    return await asyncio.to_thread(run)
+    try:
+        return await service.compute(run)
+    except TextError as error:
+        raise ApiError(400, str(error).replace("texts[", "input["), param="input", code="invalid_value") from None
+    except (OptionError, NativeError) as error:
+        raise incapable(error, llm.sync.model.path) from None
 
 
 def shortened(vectors: numpy.ndarray, dimensions: int) -> numpy.ndarray:

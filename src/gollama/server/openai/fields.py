@@ -16,18 +16,18 @@ from gollama.server.openai.schemas import check_grammar
 
 MOST_STOPS = 64
 MOST_LOGPROBS = 20
-MOST_BIASES = 4096
+MOST_BIASES = 4096  # entries, and characters of the texts among them
 MOST_TOOLS = 128  # which is OpenAI's, too
-MOST_BREAKERS, LONGEST_BREAKER = 16, 64  # each is compared with the whole vocabulary
+MOST_BREAKERS, LONGEST_BREAKER = 16, 64  # each is compared with the whole vocabulary, for each answer
 LONGEST_ID = 10  # digits
 
 # name in the request, name in SamplingParams
 RENAMED = {"typ_p": "typical_p", "dynatemp_range": "dynamic_temperature_range", "dynatemp_exponent": "dynamic_temperature_exponent",
-           "n_keep": "keep", "n": "n"}
-SAME = ("temperature", "top_p", "top_k", "min_p", "typical_p", "top_n_sigma", "presence_penalty", "frequency_penalty", "repeat_penalty",
-        "repeat_last_n", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers",
-        "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta", "ignore_eos", "grammar", "cache_prompt",
-        "overflow", "adapters", "control_vectors")
+           "n_keep": "keep"}
+SAME = ("n", "temperature", "top_p", "top_k", "min_p", "typical_p", "top_n_sigma", "presence_penalty", "frequency_penalty",
+        "repeat_penalty", "repeat_last_n", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
+        "dry_sequence_breakers", "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta", "ignore_eos", "grammar",
+        "cache_prompt", "overflow", "adapters", "control_vectors")
 
 Bias = dict[str, float] | list[tuple[int | str, float | bool]]
 
@@ -101,6 +101,16 @@ class Generating(Body):
         return ("n_predict", self.n_predict) if self.max_tokens is None and self.n_predict is not None else ("max_tokens", self.max_tokens)
 
 
+class Conversing(Generating):
+    """What the routes for conversations share."""
+
+    tools: list[dict[str, Any]] | None = Field(None, max_length=MOST_TOOLS)
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
+    store: bool | None = None
+
+
 def sampling_params(body: Generating, llm: AsyncLLM, config: ServerConfig, **more: Any) -> SamplingParams:
     """What the request asks for, within the server's limits. ApiError, or OptionError with a field's name."""
     values: dict[str, Any] = body.given(*SAME)
@@ -117,14 +127,15 @@ def sampling_params(body: Generating, llm: AsyncLLM, config: ServerConfig, **mor
     if body.logit_bias:
         values["logit_bias"] = _biases(body.logit_bias, llm)
     check_grammar(body.grammar)
-    breakers = body.dry_sequence_breakers or []
-    if len(breakers) > MOST_BREAKERS or any(len(one) > LONGEST_BREAKER for one in breakers):
-        raise ApiError(400, f"dry_sequence_breakers may hold {MOST_BREAKERS} texts of {LONGEST_BREAKER} characters at most",
-                       param="dry_sequence_breakers", code="too_many")
     if (body.n or 1) > config.max_choices:
         raise ApiError(400, f"n must be at most {config.max_choices} (max_choices), not {body.n}", param="n", code="too_many")
     values["max_tokens"] = token_limit(body, llm, config)
-    return SamplingParams(**{**values, **more})
+    values |= more
+    breakers, n = body.dry_sequence_breakers or [], values.get("n", 1)
+    if len(breakers) * n > MOST_BREAKERS or any(len(one) > LONGEST_BREAKER for one in breakers):
+        raise ApiError(400, f"dry_sequence_breakers may hold {MOST_BREAKERS} texts of {LONGEST_BREAKER} characters at most, for all "
+                       "answers (n) together", param="dry_sequence_breakers", code="too_many")
+    return SamplingParams(**values)
 
 
 def token_limit(body: Generating, llm: AsyncLLM, config: ServerConfig) -> int | None:
@@ -151,8 +162,10 @@ def time_limit(body: Generating, config: ServerConfig) -> float:
 def _biases(given: Bias, llm: AsyncLLM) -> Mapping[int, float]:
     """By token id. llama-server's form, a list of pairs, may name texts, and says `false` for "never"."""
     pairs = given.items() if isinstance(given, dict) else given
-    if len(pairs) > MOST_BIASES:
-        raise ApiError(400, f"logit_bias may hold {MOST_BIASES} entries at most", param="logit_bias", code="too_many")
+    letters = 0 if isinstance(given, dict) else sum(len(key) for key, _ in given if isinstance(key, str))
+    if max(len(pairs), letters) > MOST_BIASES:
+        raise ApiError(400, f"logit_bias may hold {MOST_BIASES} entries at most, and as many characters of texts", param="logit_bias",
+                       code="too_many")
     biases: dict[int, float] = {}
     for key, bias in pairs:
         if bias is True:

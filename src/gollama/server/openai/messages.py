@@ -39,9 +39,9 @@ def _message(path: str, message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _part(path: str, part: Any) -> Any:
-    if not isinstance(part, Mapping):
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if not isinstance(kind, str):
         return part  # which gollama tells of
-    kind = part.get("type")
     if kind in MEDIA:
         raise ApiError(400, f"{path}: {MEDIA[kind]} are not supported here; send text", param=path, code="unsupported_content")
     if kind == "refusal":

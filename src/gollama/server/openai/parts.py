@@ -29,12 +29,16 @@ def finish_reason(reason: str) -> str:
     return FINISH[reason]
 
 
-def usage_object(usages: Sequence[Usage]) -> dict[str, Any]:
-    """Of all the choices of a prompt, which counts once."""
+def usage_object(usages: Sequence[Usage], thinking: Sequence[int | None] = (None,)) -> dict[str, Any]:
+    """Of all the choices of a prompt, which counts once. `thinking`: the tokens of each that are, left out where that cannot be told."""
     prompt = max((one.prompt_tokens for one in usages), default=0)
     completion = sum(one.completion_tokens for one in usages)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-            "prompt_tokens_details": {"cached_tokens": max((one.cached_tokens for one in usages), default=0)}}
+    found = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
+             "prompt_tokens_details": {"cached_tokens": max((one.cached_tokens for one in usages), default=0)}}
+    counted = [one for one in thinking if one is not None]
+    if len(counted) == len(thinking):
+        found["completion_tokens_details"] = {"reasoning_tokens": sum(counted)}
+    return found
 
 
 def timings_object(timings: Timings) -> dict[str, Any]:

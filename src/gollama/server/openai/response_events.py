@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from gollama.async_jobs import AsyncStream
@@ -13,7 +13,7 @@ from gollama.server.record import RequestRecord
 from gollama.server.replies import dumps
 from gollama.server.sse import Events, named_event
 
-Ended = Callable[[ChatCompletion, list[Item]], Awaitable[Item]]
+Ended = Callable[[ChatCompletion, list[Item]], Item]
 
 
 class ResponseEvents:
@@ -42,7 +42,7 @@ class ResponseEvents:
         if completion.text == "" and not completion.tool_calls and not any(one["type"] == "message" for one in self._items):
             yield self._opened("message", message_item(None, "in_progress"))
         yield self._closed()
-        response = await ended(completion, self._items)
+        response = ended(completion, self._items)
         yield self._event(f"response.{response['status']}", response=response)
 
     def failed(self, error: ApiError) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gollama.results import ChatCompletion, Usage
+from gollama.results import ChatCompletion
 from gollama.server.errors import ApiError
 from gollama.server.openai.parts import new_id
 
@@ -43,6 +43,8 @@ def _add(messages: list[Item], path: str, item: Item) -> None:
         messages.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": item.get("output")})
     elif kind == "reasoning":
         parts = item.get("content") or item.get("summary") or []
+        if not isinstance(parts, list):
+            raise _refused(f"{path}.content", "must be a list of parts", "invalid_type")
         text = "".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping))
         if text:
             _turn(messages, "reasoning_content")["reasoning_content"] = text
@@ -120,7 +122,9 @@ def output_of(completion: ChatCompletion, logprobs: Sequence[Any] = ()) -> list[
     return items + [call_item(call.id, call.name, call.arguments_text, status) for call in completion.tool_calls]
 
 
-def usage_of(usage: Usage) -> Item:
+def usage_of(completion: ChatCompletion) -> Item:
+    """Clients rely on `reasoning_tokens`: it is 0 also where thinking cannot be counted."""
+    usage = completion.usage
     return {"input_tokens": usage.prompt_tokens, "input_tokens_details": {"cached_tokens": usage.cached_tokens},
-            "output_tokens": usage.completion_tokens, "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens": usage.completion_tokens, "output_tokens_details": {"reasoning_tokens": completion.reasoning_tokens or 0},
             "total_tokens": usage.total_tokens}

@@ -17,7 +17,7 @@ from gollama.server.body import read_body
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, as_api_error
 from gollama.server.openai.chat import chosen_tools
-from gollama.server.openai.fields import MOST_LOGPROBS, MOST_TOOLS, Generating, sampling_params, time_limit
+from gollama.server.openai.fields import Conversing, sampling_params, time_limit
 from gollama.server.openai.messages import check_count, cleaned
 from gollama.server.openai.parts import chat_logprobs, finish_reason, new_id
 from gollama.server.openai.response_events import ResponseEvents
@@ -35,20 +35,15 @@ router = APIRouter(tags=["OpenAI"])
 ROOM = "responses"  # of what the service keeps for the routers
 
 
-class ResponsesRequest(Generating):
+class ResponsesRequest(Conversing):
     """OpenAI's request, with llama-server's and gollama's additions."""
 
     input: str | list[dict[str, Any]]
     instructions: str | None = None
     max_output_tokens: int | None = None
-    tools: list[dict[str, Any]] | None = Field(None, max_length=MOST_TOOLS)
-    tool_choice: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
     text: dict[str, Any] | None = None
     reasoning: dict[str, Any] | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=MOST_LOGPROBS)
     include: list[str] | None = None
-    store: bool | None = None
     previous_response_id: str | None = Field(None, max_length=128)
     truncation: Literal["auto", "disabled"] | None = None
     background: Literal[False] | None = None
@@ -132,7 +127,7 @@ def _arguments(task: Task, llm: AsyncLLM, service: Service) -> dict[str, Any]:
 def _finished(service: Service, task: Task, completion: ChatCompletion, output: list[Item]) -> Item:
     """The whole response, which is kept if that is wanted."""
     cut = finish_reason(completion.finish_reason) == "length"
-    response = {**task.response, "status": "incomplete" if cut else "completed", "output": output, "usage": usage_of(completion.usage),
+    response = {**task.response, "status": "incomplete" if cut else "completed", "output": output, "usage": usage_of(completion),
                 "incomplete_details": {"reason": "max_output_tokens"} if cut else None}
     if task.body.store is not False:
         given = [{"type": "message", "role": "user", "content": task.body.input}] if isinstance(task.body.input, str) else task.body.input
@@ -147,14 +142,7 @@ async def responses(request: Request) -> Response:
     service = service_of(request)
     body = await read_body(request, ResponsesRequest)
     try:
-        if body.stream:
-            return await _streamed(request, service, body)
-        async with service.model(request, body.model) as (name, llm):
-            task = await _task(service, body, name, record(request))
-            completion = await while_there(request, llm.chat(_said(task), **_arguments(task, llm, service)))
-            task.noted.note(completion.usage, completion.timings)
-            output = output_of(completion, _logprobs(llm, completion.logprobs))
-            return json_response(_finished(service, task, completion, output))
+        return await (_streamed if body.stream else _whole)(request, service, body)
     except Exception as error:
         told = as_api_error(error, KNOWN | {"messages"})
         if (told.param or "").startswith("messages"):  # which were made of the input
@@ -167,9 +155,18 @@ def _logprobs(llm: AsyncLLM, logprobs: Sequence[Any] | None) -> list[Any]:
     return found
 
 
+async def _whole(request: Request, service: Service, body: ResponsesRequest) -> Response:
+    async with service.generator(request, body.model) as (name, llm):
+        task = await _task(service, body, name, record(request))
+        completion = await while_there(request, llm.chat(_said(task), **_arguments(task, llm, service)))
+        task.noted.note(completion.usage, completion.timings)
+        output = output_of(completion, _logprobs(llm, completion.logprobs))
+        return json_response(_finished(service, task, completion, output))
+
+
 async def _streamed(request: Request, service: Service, body: ResponsesRequest) -> Response:
     async with contextlib.AsyncExitStack() as held:
-        name, llm = await held.enter_async_context(service.model(request, body.model))
+        name, llm = await held.enter_async_context(service.generator(request, body.model))
         task = await _task(service, body, name, record(request))
         stream = await llm.open_stream_chat(_said(task), **_arguments(task, llm, service))
         held.push_async_callback(stream.aclose)
@@ -177,7 +174,7 @@ async def _streamed(request: Request, service: Service, body: ResponsesRequest) 
         def logprobs(chunk: ChatChunk) -> list[Any]:
             return _logprobs(llm, chunk.logprobs)
 
-        async def ended(completion: ChatCompletion, output: list[Item]) -> Item:
+        def ended(completion: ChatCompletion, output: list[Item]) -> Item:
             return _finished(service, task, completion, output)
 
         events = ResponseEvents(task.response, logprobs)
