@@ -97,6 +97,16 @@ def test_a_module_that_never_answers_is_given_up(tiny_path: Path, tmp_path: Path
     assert "its driver did not answer within 1 seconds" in found["found"]["gollama-cuda12"] and found["devices"] == ["CPU"]
 
 
+def test_the_child_imports_nothing_from_where_the_program_runs(tiny_path: Path, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "json.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
+    start = f"import os, sys; sys.path.remove(''); os.chdir({str(here)!r}); MODEL = {str(tiny_path)!r}"
+    code = "import json, gollama\n" + start + LOOK
+    found = run_python(code, backend(tmp_path / "path", library=LIBRARY), home=tmp_path / "home")
+    assert "failed to find ggml_backend_init" in found["found"]["gollama-cuda12"] and not (here / "ran").exists()
+
+
 def test_what_was_passed_over_is_logged_once(tiny_path: Path, tmp_path: Path) -> None:
     code = f"""
 import json, logging, gollama

@@ -27,7 +27,8 @@ logger = logging.getLogger("gollama")
 
 TIMEOUT = 60.0  # seconds; a driver that compiles its programs the first time takes its time
 MOST_KEPT = 64
-CODE = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from gollama.backends import probing; probing.child(*sys.argv[2:])"
+# nothing is imported before the path is this program's: until then it begins with the current directory
+CODE = "import sys; sys.path[:] = {path!r}; from gollama.backends import probing; probing.child(*sys.argv[1:])"
 _lock = threading.Lock()
 
 
@@ -105,7 +106,8 @@ def _ask(backend: InstalledBackend) -> Probed:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         answer = Path(folder) / "answer.json"
-        command = [sys.executable, "-c", CODE, json.dumps(sys.path), json.dumps(dataclasses.asdict(backend), default=str), str(answer)]
+        code = CODE.format(path=[entry for entry in sys.path if isinstance(entry, str)])
+        command = [sys.executable, "-c", code, json.dumps(dataclasses.asdict(backend), default=str), str(answer)]
         try:
             # the driver may print what it likes; of a child that died, its last words are told
             run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False)
