@@ -97,6 +97,19 @@ def test_a_module_that_never_answers_is_given_up(tiny_path: Path, tmp_path: Path
     assert "its driver did not answer within 1 seconds" in found["found"]["gollama-cuda12"] and found["devices"] == ["CPU"]
 
 
+@pytest.mark.parametrize("tried", [True, False])  # a program that cannot start itself does not try it in a child
+def test_a_vendor_library_that_is_gone_is_told(tried: bool, tiny_path: Path, tmp_path: Path) -> None:
+    path = backend(tmp_path / "path", preload=["libvendor.so"], requires=["vendor-runtime>=1"])
+    about = path / "vendor_runtime-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor-runtime\nVersion: 1.0\n")
+    (about / "RECORD").write_text("vendor/lib/libvendor.so,,\n")
+    code = f"import sys; sys.frozen = {not tried}; MODEL = {str(tiny_path)!r}\n{LOOK}"
+    found = run_python(code, path, home=tmp_path / "home")
+    assert found["devices"] == ["CPU"] and "libvendor.so" in found["error"]
+    assert not tried or "libvendor.so" in found["found"]["gollama-cuda12"]
+
+
 def test_the_child_imports_nothing_from_where_the_program_runs(tiny_path: Path, tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()

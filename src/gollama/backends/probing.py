@@ -68,7 +68,7 @@ def _key(backend: InstalledBackend) -> str:
     from gollama.version import __version__
 
     core = sorted(_native.build()["libraries"].items())
-    modules = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in (*backend.files, *loading.runtime_files(backend))]
+    modules = [drivers.state(file) for file in (*backend.files, *loading.runtime_files(backend))]
     facts = [__version__, sys.executable, core, modules, drivers.fingerprint()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -145,7 +145,7 @@ def child(given: str, answer: str) -> None:
             for name in names:
                 _native.try_device(name)
             devices = [device for device in _native.devices() if device.name in names]
-        except (GollamaError, OSError) as error:
+        except GollamaError as error:
             problem = str(error)
         else:
             problem = None if devices else "it loads, and finds no device"
