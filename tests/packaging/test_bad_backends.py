@@ -85,6 +85,24 @@ def test_a_module_that_ends_the_process_ends_a_child_only(tiny_path: Path, tmp_p
     assert "the process that tried it was killed by signal 6" in found["found"]["gollama-cuda12"] and found["devices"] == ["CPU"]
 
 
+def test_the_doctor_tries_anew_what_has_failed(tiny_path: Path, tmp_path: Path) -> None:
+    source, library, ill = tmp_path / "crash.c", tmp_path / "libcrash.so", tmp_path / "ill"
+    source.write_text("#include <stdlib.h>\n#include <unistd.h>\n__attribute__((constructor)) static void start(void) "
+                      f'{{ if (!access("{ill}", F_OK)) abort(); }}\n')
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    assert os.system(f"{compiler} -shared -fPIC -o {library} {source}") == 0
+    path, home = backend(tmp_path / "path", library=library), tmp_path / "home"
+    ill.touch()
+    assert "killed by signal 6" in look(tiny_path, home, path)["found"]["gollama-cuda12"]
+    ill.unlink()
+    assert "killed by signal 6" in look(tiny_path, home, path)["found"]["gollama-cuda12"]  # is kept
+    code = "import json; from gollama.doctor import report; print(json.dumps([one['problem'] for one in report()['backends']]))"
+    told, = run_python(code, path, home=home)
+    assert "failed to find ggml_backend_init" in told and look(tiny_path, home, path)["found"]["gollama-cuda12"] == told
+
+
 def test_a_module_that_never_answers_is_given_up(tiny_path: Path, tmp_path: Path) -> None:
     source, library = tmp_path / "hang.c", tmp_path / "libhang.so"
     source.write_text("#include <unistd.h>\n__attribute__((constructor)) static void start(void) { for (;;) pause(); }\n")
