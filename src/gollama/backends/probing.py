@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gollama import _files, _native
 from gollama._cache import cache_directory
+from gollama._locks import ForkLock
 from gollama.backends import drivers, loading
 from gollama.backends.installed import InstalledBackend
 
@@ -29,7 +29,7 @@ TIMEOUT = 60.0  # seconds; a driver that compiles its programs the first time ta
 MOST_KEPT = 64
 # nothing is imported before the path is this program's: until then it begins with the current directory
 CODE = "import sys; sys.path[:] = {path!r}; from gollama.backends import probing; probing.child(*sys.argv[1:])"
-_lock = threading.Lock()
+_lock = ForkLock()
 
 
 @dataclass(frozen=True)
