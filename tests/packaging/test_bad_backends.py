@@ -177,6 +177,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(tiny_path: Path, tmp_pat
     assert look(tiny_path, home, backend(tmp_path / "path", library=b"MZ"))["devices"] == ["CPU"]
 
 
+def test_a_cache_that_cannot_take_its_place_leaves_nothing(tiny_path: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "backends.json").mkdir(parents=True)
+    assert look(tiny_path, home, backend(tmp_path / "path", library=b"MZ"))["devices"] == ["CPU"]
+    assert [file.name for file in home.iterdir()] == ["backends.json"]
+
+
 def test_a_backend_that_is_not_installed_says_how_to_get_it(tiny_path: Path, tmp_path: Path) -> None:
     error = look(tiny_path, tmp_path)["error"]
     assert "`pip install gollama-cuda12` or `pip install gollama-cuda13`" in error

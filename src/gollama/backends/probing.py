@@ -87,14 +87,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _write(file: Path, kept: dict[str, Any]) -> None:
     """Replace the file by the newest entries; where that fails, the next process asks again."""
-    import tempfile
-
     rows = dict(list(kept.items())[-MOST_KEPT:])
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as new:
-            json.dump(rows, new)
-        os.replace(new.name, file)
+        with _files.replacing(file) as new:
+            new.write(json.dumps(rows).encode())
     except OSError as error:
         logger.info("%s cannot be written (%s): backends are tried anew next time", file, error)
 
