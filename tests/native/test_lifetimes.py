@@ -52,6 +52,14 @@ def test_a_context_without_its_speculator_is_closed_before_a_smaller_one_is_made
     device.close()
 
 
+def test_a_step_that_samples_nothing_has_no_sampler_of_an_earlier_one(tiny_model: Model) -> None:
+    with Context(tiny_model) as context, Sampler(tiny_model, temperature=0) as sampler:
+        sampled = context.step([5, 6], 0, sampler).token
+        wanted = (sampled + 1) % tiny_model.n_vocab
+        step = context._handle.step([7], (0, 2, 1, 1), (0, 0, 0, wanted), [None])
+        assert step.words[2] == wanted
+
+
 def test_the_children_of_a_forgotten_model_go_on(tiny_path: Path) -> None:
     context = Context(Model(tiny_path))
     gc.collect()
