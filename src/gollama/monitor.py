@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from gollama import _native
 from gollama._memory import available_memory
+from gollama._weak import members
 from gollama.backends import Device, devices
 from gollama.results import DeviceUse
 
@@ -47,7 +48,7 @@ _running: weakref.WeakSet[DeviceMonitor] = weakref.WeakSet()
 
 def use_since(start: float) -> tuple[DeviceUse, ...]:
     """What the monitors that run now have seen since that time.perf_counter(), at least their last sample. Any thread may ask."""
-    return tuple(monitor.use_since(device, start) for monitor in list(_running) for device in monitor.devices)
+    return tuple(monitor.use_since(device, start) for monitor in members(_running) for device in monitor.devices)
 
 
 class DeviceMonitor:
