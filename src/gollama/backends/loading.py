@@ -9,7 +9,7 @@ from gollama import _native
 from gollama._locks import ForkLock
 from gollama.backends.installed import InstalledBackend
 
-_lock = ForkLock(fork_waits=True)
+_lock = ForkLock()
 _loaded: dict[Path, tuple[str, ...]] = {}  # a backend's folder: the devices that came with it
 
 
