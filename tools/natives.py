@@ -196,8 +196,9 @@ def _check_out(bundle: Path, folder: Path, commit: str | None = None) -> Path:
         raise NativesError(f"git is needed to unpack llama.cpp's source and is not on PATH: install git, {ELSEWHERE}")
 
     def run(*arguments: str) -> str:
-        # no hooks, no templates, no user's configuration: a bundle is data here
-        environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+        # no hooks, no templates, no user's configuration, no repository of somebody else: a bundle is data here
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
         result = subprocess.run([git, "-c", "core.symlinks=false", "-c", "core.autocrlf=false", *arguments],
                                 capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
         if result.returncode:

@@ -7,6 +7,8 @@ import os
 import threading
 import weakref
 
+from gollama._weak import members
+
 
 class ForkLock:
     """A `with` block that one thread at a time may be in. In a child of a fork nobody is: the parent's threads are not there.
@@ -36,7 +38,7 @@ _waited: list[ForkLock] = []
 
 
 def _forking() -> None:
-    for lock in list(_locks):
+    for lock in members(_locks):
         if lock.fork_waits:
             lock.lock.acquire()
             _waited.append(lock)
@@ -49,7 +51,7 @@ def _forked_here() -> None:
 
 def _forked() -> None:
     _waited.clear()
-    for lock in list(_locks):
+    for lock in members(_locks):
         lock.renew()
 
 

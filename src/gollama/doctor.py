@@ -19,7 +19,7 @@ from gollama.version import version_info
 def report() -> dict[str, Any]:
     """The findings, ready for JSON; the keys stay what they are.
 
-    Tries every installed backend in a child process, as loading a model does, and loads those that work.
+    Tries every installed backend in a child process, whatever is known of it from earlier, and loads those that work.
     """
     info, build, machine = version_info(), _native.build(), inspect()
     return {
@@ -47,7 +47,7 @@ def _machine(machine: Machine) -> dict[str, Any]:
 
 
 def _backend(backend: InstalledBackend) -> dict[str, Any]:
-    probed = probe(backend)
+    probed = probe(backend, fresh=True)
     return {"distribution": backend.distribution, "backend": backend.backend, "problem": probed.problem,
             "devices": [facts.name for facts in probed.devices], "seconds": probed.seconds}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import weakref
@@ -14,8 +15,11 @@ from typing import Any, NamedTuple
 
 from gollama import _native
 from gollama._memory import available_memory
+from gollama._weak import members
 from gollama.backends import Device, devices
 from gollama.results import DeviceUse
+
+logger = logging.getLogger("gollama")
 
 PCI = Path("/sys/bus/pci/devices")
 MOST_SAMPLES = 10_000  # of each device; the oldest go
@@ -44,7 +48,7 @@ _running: weakref.WeakSet[DeviceMonitor] = weakref.WeakSet()
 
 def use_since(start: float) -> tuple[DeviceUse, ...]:
     """What the monitors that run now have seen since that time.perf_counter(), at least their last sample. Any thread may ask."""
-    return tuple(monitor.use_since(device, start) for monitor in list(_running) for device in monitor.devices)
+    return tuple(monitor.use_since(device, start) for monitor in members(_running) for device in monitor.devices)
 
 
 class DeviceMonitor:
@@ -66,12 +70,14 @@ class DeviceMonitor:
         found = [device for device in devices() if device.backend != "cpu"] if only is None else only
         self._readers = {device.name: _reader(device, pci) for device in found}
         self._samples: dict[str, deque[DeviceSample]] = {name: deque(maxlen=MOST_SAMPLES) for name in self._readers}
+        self._silent: set[str] = set()  # devices of which it was told that they could not be sampled
         self._interval = interval
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> DeviceMonitor:
-        self._sample()  # so that there is one at once, and an error comes here
+        for name in self._readers:
+            self._sample(name)  # so that there is one at once, and an error comes here
         self._thread = threading.Thread(target=self._run, name="gollama-monitor", daemon=True)
         self._thread.start()
         _running.add(self)
@@ -87,7 +93,7 @@ class DeviceMonitor:
             self._stop.set()
             self._thread.join()
             self._thread = None
-            self._sample()
+            self._sample_all()
 
     @property
     def devices(self) -> list[str]:
@@ -117,11 +123,20 @@ class DeviceMonitor:
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
-            self._sample()
+            self._sample_all()
 
-    def _sample(self) -> None:
-        for name, read in self._readers.items():
-            self._samples[name].append(DeviceSample(name, time.perf_counter(), *read()))
+    def _sample_all(self) -> None:
+        """Of every device whose driver answers: one that sleeps need not."""
+        for name in self._readers:
+            try:
+                self._sample(name)
+            except Exception as error:
+                if name not in self._silent:
+                    self._silent.add(name)
+                    logger.warning("%s could not be sampled, and is passed over while that is so: %s", name, error)
+
+    def _sample(self, name: str) -> None:
+        self._samples[name].append(DeviceSample(name, time.perf_counter(), *self._readers[name]()))
 
 
 def _mean(samples: Sequence[DeviceSample]) -> float | None:

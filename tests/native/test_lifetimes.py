@@ -13,11 +13,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gollama
-from gollama import BusyError, ClosedError, Context, Model, Sampler
+from gollama import BusyError, ClosedError, Context, LoadOptions, Model, Sampler, _native
+from gollama.engine import ContextDevice
+from gollama.errors import OutOfMemoryError
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -29,6 +32,32 @@ def test_any_order_of_closing(tiny_path: Path, order: tuple[int, ...]) -> None:
     for thing in objects:
         thing.close()
         assert thing.closed
+
+
+def test_a_context_without_its_speculator_is_closed_before_a_smaller_one_is_made(
+        tiny_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seen = _native.SpeculatorHandle, []
+
+    def make(context: _native.ContextHandle, *given: Any, **more: Any) -> _native.SpeculatorHandle:
+        seen.append((context.sequences, sum(not child.closed for child in tiny_model._handle._children)))
+        if context.sequences == 4:
+            raise OutOfMemoryError("as was planned")
+        return made(context, *given, **more)
+
+    device = ContextDevice(tiny_model, LoadOptions(context_size=64, threads=1, speculative="ngram"))
+    monkeypatch.setattr(_native, "SpeculatorHandle", make)
+    with pytest.raises(OutOfMemoryError):
+        device.resize(4)
+    assert seen == [(4, 1), (1, 1)] and device.sequences == 1
+    device.close()
+
+
+def test_a_step_that_samples_nothing_has_no_sampler_of_an_earlier_one(tiny_model: Model) -> None:
+    with Context(tiny_model) as context, Sampler(tiny_model, temperature=0) as sampler:
+        sampled = context.step([5, 6], 0, sampler).token
+        wanted = (sampled + 1) % tiny_model.n_vocab
+        step = context._handle.step([7], (0, 2, 1, 1), (0, 0, 0, wanted), [None])
+        assert step.words[2] == wanted
 
 
 def test_the_children_of_a_forgotten_model_go_on(tiny_path: Path) -> None:

@@ -122,3 +122,27 @@ def test_a_fresh_process_needs_no_environment_and_no_network(tiny_path: Path, tm
     bare = {name: value for name, value in os.environ.items() if name == "PYTHONPATH"}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=bare)
     assert result.returncode == 0 and int(result.stdout) in (0, 1, 2) and result.stderr == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("module", ["gollama._native.library", "gollama.backends.loading", "gollama.backends.probing"])
+def test_a_child_can_load_though_its_parent_was_at_it(module: str) -> None:
+    result = run(f"""
+import os, signal, sys, threading, time, gollama.backends
+lock, held = sys.modules[{module!r}]._lock, threading.Event()
+
+def hold():
+    with lock:
+        held.set()
+        time.sleep(0.5)
+
+threading.Thread(target=hold).start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(10)
+    with lock:
+        os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+""")
+    assert result.returncode == 0, result.stderr

@@ -85,6 +85,24 @@ def test_a_module_that_ends_the_process_ends_a_child_only(tiny_path: Path, tmp_p
     assert "the process that tried it was killed by signal 6" in found["found"]["gollama-cuda12"] and found["devices"] == ["CPU"]
 
 
+def test_the_doctor_tries_anew_what_has_failed(tiny_path: Path, tmp_path: Path) -> None:
+    source, library, ill = tmp_path / "crash.c", tmp_path / "libcrash.so", tmp_path / "ill"
+    source.write_text("#include <stdlib.h>\n#include <unistd.h>\n__attribute__((constructor)) static void start(void) "
+                      f'{{ if (!access("{ill}", F_OK)) abort(); }}\n')
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    assert os.system(f"{compiler} -shared -fPIC -o {library} {source}") == 0
+    path, home = backend(tmp_path / "path", library=library), tmp_path / "home"
+    ill.touch()
+    assert "killed by signal 6" in look(tiny_path, home, path)["found"]["gollama-cuda12"]
+    ill.unlink()
+    assert "killed by signal 6" in look(tiny_path, home, path)["found"]["gollama-cuda12"]  # is kept
+    code = "import json; from gollama.doctor import report; print(json.dumps([one['problem'] for one in report()['backends']]))"
+    told, = run_python(code, path, home=home)
+    assert "failed to find ggml_backend_init" in told and look(tiny_path, home, path)["found"]["gollama-cuda12"] == told
+
+
 def test_a_module_that_never_answers_is_given_up(tiny_path: Path, tmp_path: Path) -> None:
     source, library = tmp_path / "hang.c", tmp_path / "libhang.so"
     source.write_text("#include <unistd.h>\n__attribute__((constructor)) static void start(void) { for (;;) pause(); }\n")
@@ -95,6 +113,29 @@ def test_a_module_that_never_answers_is_given_up(tiny_path: Path, tmp_path: Path
     code = f"from gollama.backends import probing; probing.TIMEOUT = 1.0; MODEL = {str(tiny_path)!r}\n{LOOK}"
     found = run_python(code, backend(tmp_path / "path", library=library), home=tmp_path / "home")
     assert "its driver did not answer within 1 seconds" in found["found"]["gollama-cuda12"] and found["devices"] == ["CPU"]
+
+
+@pytest.mark.parametrize("tried", [True, False])  # a program that cannot start itself does not try it in a child
+def test_a_vendor_library_that_is_gone_is_told(tried: bool, tiny_path: Path, tmp_path: Path) -> None:
+    path = backend(tmp_path / "path", preload=["libvendor.so"], requires=["vendor-runtime>=1"])
+    about = path / "vendor_runtime-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: vendor-runtime\nVersion: 1.0\n")
+    (about / "RECORD").write_text("vendor/lib/libvendor.so,,\n")
+    code = f"import sys; sys.frozen = {not tried}; MODEL = {str(tiny_path)!r}\n{LOOK}"
+    found = run_python(code, path, home=tmp_path / "home")
+    assert found["devices"] == ["CPU"] and "libvendor.so" in found["error"]
+    assert not tried or "libvendor.so" in found["found"]["gollama-cuda12"]
+
+
+def test_the_child_imports_nothing_from_where_the_program_runs(tiny_path: Path, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "json.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
+    start = f"import os, sys; sys.path.remove(''); os.chdir({str(here)!r}); MODEL = {str(tiny_path)!r}"
+    code = "import json, gollama\n" + start + LOOK
+    found = run_python(code, backend(tmp_path / "path", library=LIBRARY), home=tmp_path / "home")
+    assert "failed to find ggml_backend_init" in found["found"]["gollama-cuda12"] and not (here / "ran").exists()
 
 
 def test_what_was_passed_over_is_logged_once(tiny_path: Path, tmp_path: Path) -> None:
@@ -134,6 +175,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(tiny_path: Path, tmp_pat
     home = tmp_path / "home"
     home.write_text("a file where the folder should be")
     assert look(tiny_path, home, backend(tmp_path / "path", library=b"MZ"))["devices"] == ["CPU"]
+
+
+def test_a_cache_that_cannot_take_its_place_leaves_nothing(tiny_path: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "backends.json").mkdir(parents=True)
+    assert look(tiny_path, home, backend(tmp_path / "path", library=b"MZ"))["devices"] == ["CPU"]
+    assert [file.name for file in home.iterdir()] == ["backends.json"]
 
 
 def test_a_backend_that_is_not_installed_says_how_to_get_it(tiny_path: Path, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ LAYERS = (
     ("intake", "tool_loop", "states", "scoring"), ("adapters", "jobs", "async_jobs"),
     ("generation",), ("chat",), ("engine",), ("context", "embedding"), ("sampler", "_rerank"), ("model",), ("compatibility",), ("monitor",),
     ("models", "version", "backends"), ("gguf", "machine"),
-    ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"), ("_options", "_cache", "_files", "_locks"),
-    ("errors",),
+    ("_resource",), ("_native",), ("results", "options", "_text", "_threads", "_memory"),
+    ("_options", "_cache", "_files", "_locks", "_weak"), ("errors",),
 )
 LEVEL = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from gollama import BrokenError, BusyError, CancelledError, ClosedError, NativeError, OptionError
 from gollama.engine import BASE, Engine, Request, scheduler
+from gollama.engine.choice import Choice, Slot
+from gollama.engine.plan import make_plan
 from gollama.errors import OutOfMemoryError
 from tests.support.fake_device import FakeDevice
 from tests.support.fake_model import expected
@@ -259,6 +261,31 @@ def test_a_long_prompt_gets_on_beside_any_number_of_short_ones() -> None:
         left -= scheduler.plan([30] * 40 + [left], [*range(1, 41), 0], 512)[-1]  # the short ones are always others
         steps += 1
     assert steps <= 4000 / 256 + 1
+
+
+def step_of(*asked: Asked, checkpoint: int = 0) -> list[int]:
+    """How many tokens each has of a step of 512, of which 32 can be scored. They came in this order, and lie in the opposite one."""
+    choices = [Choice(one.request, 0, 10) for one in asked]
+    choices[0].checkpoint = checkpoint
+    for number, choice in enumerate(choices):
+        choice.request.arrival, choice.slot = number, Slot(len(choices) - 1 - number)
+    plan = make_plan(choices[::-1], FakeDevice(sequences=len(asked), context_size=8192, step_tokens=512, outputs=32))
+    ends = {choice: end for choice, _, end in plan.parts}
+    return [ends.get(choice, 0) for choice in choices]
+
+
+def test_what_a_prompt_cannot_take_goes_to_others() -> None:
+    scored = Asked(range(600), prompt_logprobs=0)
+    assert step_of(scored, Asked(range(4000))) == [31, 481]
+    assert step_of(Asked(range(4000)), scored) == [481, 31]
+    assert step_of(Asked(range(200)), Asked(range(4000)), checkpoint=96) == [96, 416]
+
+
+def test_who_came_first_is_scored_first() -> None:
+    first, second = (Asked(range(600), prompt_logprobs=0) for _ in range(2))
+    assert step_of(first, second) == [32, 0]
+    assert step_of(Asked(range(20), prompt_logprobs=0), second) == [20, 12]
+    assert step_of(first, Asked(range(600), prompt_logprobs=0, score_from=301), Asked(range(10))) == [31, 300, 10]
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=400))

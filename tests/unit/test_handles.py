@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import sys
 import threading
 import warnings
 
@@ -55,6 +57,38 @@ def test_a_forgotten_handle_warns_and_frees_its_parent_after_itself() -> None:
     assert freed == [2, 1]
     assert [str(warning.message).split(" was")[0] for warning in caught] == ["the child", "the parent"]
     assert all(warning.category is ResourceWarning for warning in caught)
+
+
+def test_closing_may_come_while_children_are_made() -> None:
+    switching = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(400):
+            close_while_children_are_made()
+    finally:
+        sys.setswitchinterval(switching)
+
+
+def close_while_children_are_made() -> None:
+    parent = Handle("the parent", 1, lambda pointer: None)
+    children: list[Handle] = []
+    begun = threading.Event()
+
+    def make() -> None:
+        with contextlib.suppress(ClosedError), parent.use():
+            for _ in range(40):
+                children.append(Handle("a child", 2, lambda pointer: None, parent))
+                if len(children) >= 30:
+                    begun.set()
+
+    threads = [threading.Thread(target=make) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    parent.close()
+    for thread in threads:
+        thread.join()
+    assert all(child.closed for child in children)
 
 
 def test_a_parent_holds_its_children_weakly() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gollama.machine import Machine, System, WheelRow, inspect, recommend
+from gollama.machine import Machine, System, WheelRow, inspect, recommend, sources
 from gollama.machine.recommending import runs_on
 from gollama.machine.sources import numbers
 from tools import pins
@@ -70,6 +71,15 @@ def test_a_recorded_machine_is_recommended_its_wheel(record: dict[str, Any]) -> 
     if record["name"] in MISSES:
         pytest.xfail("a known miss")
     assert found.command == f"pip install {record['expected']}", found.reasons
+
+
+def test_a_windows_that_knows_no_displays_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_key(*_: object) -> object:
+        raise FileNotFoundError("as in a container")
+
+    monkeypatch.setitem(sys.modules, "winreg", SimpleNamespace(HKEY_LOCAL_MACHINE=0, OpenKey=open_key))
+    monkeypatch.setattr(sources, "sys", SimpleNamespace(platform="win32"))
+    assert System().displays() == []
 
 
 def test_there_are_forty_machines_of_all_kinds_and_few_misses() -> None:

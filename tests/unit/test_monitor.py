@@ -36,6 +36,33 @@ def test_amdgpu_tells_memory_and_use(tmp_path: Path) -> None:
     assert len(monitor.samples("Vulkan0")) == count  # it has ended
 
 
+def test_a_driver_that_does_not_answer_now_and_then_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = card(tmp_path, "0000:03:00.0", 1 << 30, 50), card(tmp_path, "0000:04:00.1", 2 << 30, 0)
+    busy = tmp_path / "0000:03:00.0" / "gpu_busy_percent"
+
+    def wait_for_samples(monitor: DeviceMonitor, device: str) -> None:
+        count = len(monitor.samples(device))
+        while len(monitor.samples(device)) < count + 3:
+            time.sleep(0.01)
+
+    with DeviceMonitor([first, second], interval=0.01, pci=tmp_path) as monitor:
+        for _ in range(2):
+            busy.unlink()
+            wait_for_samples(monitor, "Vulkan1")
+            busy.write_text("70\n")
+            wait_for_samples(monitor, "Vulkan0")
+        busy.unlink()
+    assert monitor.samples("Vulkan0")[-1].utilization == 0.7
+    assert "Vulkan0" in caplog.text and caplog.text.count("\n") == 1  # told once
+
+
+def test_a_device_that_is_gone_at_the_beginning_is_an_error(tmp_path: Path) -> None:
+    monitor = DeviceMonitor([card(tmp_path, "0000:03:00.0", 1 << 30, 50)], pci=tmp_path)
+    (tmp_path / "0000:03:00.0" / "gpu_busy_percent").unlink()
+    with pytest.raises(OSError), monitor:
+        pass
+
+
 def test_use_since_a_time_leaves_out_what_was_before(tmp_path: Path) -> None:
     device = card(tmp_path, "0000:03:00.0", 3 << 30, 80)
     with DeviceMonitor([device], interval=0.01, pci=tmp_path) as monitor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -95,6 +97,28 @@ def test_a_full_disk_is_told_and_leaves_nothing(folder: Path, monkeypatch: pytes
     with pytest.raises(natives.NativesError, match="no space left in .* GOLLAMA_HOME"):
         obtain(registry.archive(GOOD), folder, monkeypatch)
     assert nothing_left(folder)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_a_build_within_a_git_hook_leaves_the_hooks_repository_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(folder: str, *arguments: str) -> str:
+        command = ["git", "-C", str(tmp_path / folder), "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    for name in ("upstream", "outer"):
+        (tmp_path / name).mkdir()
+        git(name, "init", "--quiet")
+        (tmp_path / name / "LICENSE").write_text(name)
+        git(name, "add", ".")
+        git(name, "commit", "--quiet", "-m", name)
+    git("upstream", "bundle", "create", str(tmp_path / "llama.bundle"), "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "outer" / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "outer" / ".git" / "index"))
+    tree = natives._check_out(tmp_path / "llama.bundle", tmp_path / "tree", "HEAD")
+    assert (tree / "LICENSE").read_text() == "upstream"
+    monkeypatch.delenv("GIT_DIR")
+    monkeypatch.delenv("GIT_INDEX_FILE")
+    assert (tree / natives.COMMIT).read_text() == git("upstream", "rev-parse", "HEAD") and not git("outer", "status", "--porcelain")
 
 
 def test_a_folder_of_unpacked_natives_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,7 +206,7 @@ class ContextHandle(Handle):
             step = self.step(tokens, (0, position, len(tokens), 1), (len(tokens) - 1, 0, -1, 0), [sampler])
         finally:
             sampler.unpin()
-            self._bound[0] = None
+            self._bound[0], self._samplers[0] = None, self._ffi.NULL
         if step.words[0]:
             raise self.failure(0, step.words[0])
         return Sampled(step.words[2], step.data, bool(step.words[3]))

@@ -46,12 +46,15 @@ class Fitted:
 
 
 def preload(file: Path) -> None:
-    """Load a library that a backend needs, so that it finds it by its name. OSError with the loader's words."""
+    """Load a library that a backend needs, so that it finds it by its name. BackendError with the loader's words."""
     import ctypes
 
-    if sys.platform == "win32":
-        _kept.append(os.add_dll_directory(str(file.parent)))
-    _kept.append(ctypes.CDLL(str(file)))
+    try:
+        if sys.platform == "win32":
+            _kept.append(os.add_dll_directory(str(file.parent)))
+        _kept.append(ctypes.CDLL(str(file)))
+    except OSError as error:
+        raise BackendError(str(error)) from error
 
 
 def load_backend(file: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, TypeVar
 
+from gollama._weak import members
 from gollama.errors import BusyError, ClosedError
 
 Self = TypeVar("Self", bound="Handle")
@@ -58,7 +59,7 @@ class _Use:
         with handle._lock:
             if handle._closing:
                 raise ClosedError(f"{handle._owned.name} is closed")
-            if handle.exclusive and any(use.thread != self.thread for use in list(handle._running)):
+            if handle.exclusive and any(use.thread != self.thread for use in members(handle._running)):
                 raise BusyError(f"{handle._owned.name} is in use by another thread; it takes one at a time")
             handle._running.add(self)
         return handle._owned.pointer
@@ -76,9 +77,9 @@ def _forked() -> None:
     What takes one thread at a time and was in another's hands may be half changed: it is neither used nor freed there.
     """
     here = threading.get_ident()
-    for handle in list(_handles):
+    for handle in members(_handles):
         handle._lock = threading.RLock()
-        foreign = [use for use in list(handle._running) if use.thread != here]
+        foreign = [use for use in members(handle._running) if use.thread != here]
         for use in foreign:
             handle._running.discard(use)
         if foreign and handle.exclusive:
@@ -139,12 +140,12 @@ class Handle:
 
     def close(self) -> None:
         """Free the native object, its children first. Waits for calls that run in other threads."""
-        if any(use.thread == threading.get_ident() for use in list(self._running)):
+        if any(use.thread == threading.get_ident() for use in members(self._running)):
             raise BusyError(f"{self._owned.name} cannot be closed from inside one of its own calls")
         self._refuse()
         while len(self._running):  # by polling: a call that was torn by a signal notifies nobody
             time.sleep(POLL_SECONDS)
-        for child in list(self._children):
+        for child in members(self._children):
             child.close()
         with self._lock:
             self._finalizer.detach()
@@ -154,7 +155,7 @@ class Handle:
         """No new calls, here and in the children: what runs in one of them ends before all are waited for."""
         with self._lock:
             self._closing = True
-        for child in list(self._children):
+        for child in members(self._children):
             child._refuse()
 
     def __enter__(self: Self) -> Self:

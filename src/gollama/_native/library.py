@@ -6,17 +6,17 @@ import functools
 import importlib
 import json
 import os
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gollama._locks import ForkLock
 from gollama.errors import LibraryError
 
 PACKAGE = Path(__file__).resolve().parent.parent
 FOLDER = PACKAGE / "lib"
 
-_lock = threading.Lock()
+_lock = ForkLock(fork_waits=True)
 _library: Library | None = None
 
 

@@ -28,14 +28,14 @@ def _facts(root: Path) -> Iterator[str]:
     yield from (f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES))
     if sys.platform == "win32":
         system = Path(os.environ.get("SYSTEMROOT", "C:\\Windows")) / "System32"
-        yield from (_stat(system / name) for name in WINDOWS)
-        yield _stat(system / "DriverStore" / "FileRepository")
+        yield from (state(system / name) for name in WINDOWS)
+        yield state(system / "DriverStore" / "FileRepository")
         return
     for name in FILES:
         file = root / name.lstrip("/")
-        yield _stat(file) if name.startswith("/etc") else f"{name} {_text(file)}"
+        yield state(file) if name.startswith("/etc") else f"{name} {_text(file)}"
     for name in FOLDERS:
-        yield from (_stat(file) for file in _entries(root / name.lstrip("/")))
+        yield from (state(file) for file in _entries(root / name.lstrip("/")))
     yield from (f"{name} {(root / name.lstrip('/')).exists()}" for name in DEVICES)
 
 
@@ -53,7 +53,8 @@ def _text(file: Path) -> str:
         return "-"
 
 
-def _stat(file: Path) -> str:
+def state(file: Path) -> str:
+    """The same line as long as nobody replaces the file."""
     try:
         found = file.stat()
     except OSError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import threading
 from pathlib import Path
 
 from gollama import _native
+from gollama._locks import ForkLock
 from gollama.backends.installed import InstalledBackend
 
-_lock = threading.Lock()
+_lock = ForkLock()
 _loaded: dict[Path, tuple[str, ...]] = {}  # a backend's folder: the devices that came with it
 
 

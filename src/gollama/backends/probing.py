@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from gollama import _files, _native
 from gollama._cache import cache_directory
+from gollama._locks import ForkLock
 from gollama.backends import drivers, loading
 from gollama.backends.installed import InstalledBackend
 
@@ -27,8 +27,9 @@ logger = logging.getLogger("gollama")
 
 TIMEOUT = 60.0  # seconds; a driver that compiles its programs the first time takes its time
 MOST_KEPT = 64
-CODE = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from gollama.backends import probing; probing.child(*sys.argv[2:])"
-_lock = threading.Lock()
+# nothing is imported before the path is this program's: until then it begins with the current directory
+CODE = "import sys; sys.path[:] = {path!r}; from gollama.backends import probing; probing.child(*sys.argv[1:])"
+_lock = ForkLock()
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _key(backend: InstalledBackend) -> str:
     from gollama.version import __version__
 
     core = sorted(_native.build()["libraries"].items())
-    modules = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in (*backend.files, *loading.runtime_files(backend))]
+    modules = [drivers.state(file) for file in (*backend.files, *loading.runtime_files(backend))]
     facts = [__version__, sys.executable, core, modules, drivers.fingerprint()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -86,14 +87,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _write(file: Path, kept: dict[str, Any]) -> None:
     """Replace the file by the newest entries; where that fails, the next process asks again."""
-    import tempfile
-
     rows = dict(list(kept.items())[-MOST_KEPT:])
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as new:
-            json.dump(rows, new)
-        os.replace(new.name, file)
+        with _files.replacing(file) as new:
+            new.write(json.dumps(rows).encode())
     except OSError as error:
         logger.info("%s cannot be written (%s): backends are tried anew next time", file, error)
 
@@ -105,7 +103,8 @@ def _ask(backend: InstalledBackend) -> Probed:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         answer = Path(folder) / "answer.json"
-        command = [sys.executable, "-c", CODE, json.dumps(sys.path), json.dumps(dataclasses.asdict(backend), default=str), str(answer)]
+        code = CODE.format(path=[entry for entry in sys.path if isinstance(entry, str)])
+        command = [sys.executable, "-c", code, json.dumps(dataclasses.asdict(backend), default=str), str(answer)]
         try:
             # the driver may print what it likes; of a child that died, its last words are told
             run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False)
@@ -143,7 +142,7 @@ def child(given: str, answer: str) -> None:
             for name in names:
                 _native.try_device(name)
             devices = [device for device in _native.devices() if device.name in names]
-        except (GollamaError, OSError) as error:
+        except GollamaError as error:
             problem = str(error)
         else:
             problem = None if devices else "it loads, and finds no device"

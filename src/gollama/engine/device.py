@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gollama.options import LoadOptions
 
 
-
 class State(Protocol):
     """A sequence's saved memory."""
 
@@ -133,7 +132,11 @@ class ContextDevice:
         self.outputs = handle.outputs
         self.context_size = self.context.context_size
         self.adapted: Adapters | None = BASE
-        self.speculator = self._make_speculator()
+        try:
+            self.speculator = self._make_speculator()
+        except BaseException:
+            self.context.close()  # which takes the memory that a smaller one will need
+            raise
         self.step_tokens = min(handle.batch_size, handle.micro_batch_size)
         self.step = handle.step
         self.failure = handle.failure

@@ -13,6 +13,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from gollama._weak import members
 from gollama.engine.batch import Batch
 from gollama.engine.device import Device
 from gollama.engine.members import refuse
@@ -316,14 +317,14 @@ _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    for engine in list(_engines):
+    for engine in members(_engines):
         engine._forked()
 
 
 @atexit.register
 def _exiting() -> None:
     """A thread that computes while the interpreter goes would be cut off in the midst of it."""
-    for engine in list(_engines):
+    for engine in members(_engines):
         engine.close()
 
 

@@ -59,27 +59,45 @@ class Plan:
         self.runs[1::4] = [len(slot.tokens) for _, slot, _ in parts]
 
 
+def wanted(choices: Sequence[Choice], ranks: Sequence[int], outputs: int) -> tuple[list[int], int]:
+    """How many tokens each could have computed in one step, and the rows with outputs that are left.
+
+    Up to a checkpoint, and as many as there are rows to score them: who comes first has them first.
+    """
+    counts = []
+    scoring: list[tuple[int, Choice, int]] = []  # rank, choice, its index
+    for index, (choice, rank) in enumerate(zip(choices, ranks)):
+        start, end = _start(choice), len(choice.tokens)
+        if start < choice.checkpoint:
+            end = choice.checkpoint
+        counts.append(end - start)
+        if choice.scored < min(end, len(choice.request.tokens) - 1):
+            scoring.append((rank, choice, index))
+    spare = outputs - (len(choices) - len(scoring))  # the others have a row each
+    for _, choice, index in sorted(scoring, key=lambda one: one[0]):
+        unscored = max(0, choice.scored - _start(choice))
+        counts[index] = min(counts[index], unscored + spare)
+        spare -= max(0, counts[index] - unscored)
+    return counts, spare
+
+
+def _start(choice: Choice) -> int:
+    assert choice.slot is not None
+    return len(choice.slot.tokens)
+
+
 def make_plan(choices: Sequence[Choice], device: Device, drafts: Drafts | None = None) -> Plan:
     """The next step of these choices, which come in the order of their slots."""
     plan = Plan()
-    slots = [choice.slot for choice in choices]
-    pending = [len(choice.tokens) - len(slot.tokens) for choice, slot in zip(choices, slots) if slot is not None]
-    counts = scheduler.plan(pending, [scheduler.rank(choice.request) for choice in choices], device.step_tokens)
-    spare = device.outputs - len(choices)
+    ranks = [scheduler.rank(choice.request) for choice in choices]
+    pending, spare = wanted(choices, ranks, device.outputs)
+    counts = scheduler.plan(pending, ranks, device.step_tokens)
     proposed: dict[Choice, list[int]] = {}
     if drafts is not None:
         single = [choice for choice, count in zip(choices, pending) if count == 1 and choice.count]
         rows = min(MOST_ROWS - sum(counts), spare, device.step_tokens - sum(counts))
         proposed = drafts.propose(single, rows)
-        spare -= sum(map(len, proposed.values()))
-    for choice, slot, count in zip(choices, slots, counts):
-        if count < 1 or slot is None:
-            continue
-        start = len(slot.tokens)
-        if start < choice.checkpoint:
-            count = min(count, choice.checkpoint - start)
-        if choice.scored < min(start + count, len(choice.request.tokens) - 1):
-            count = min(count, max(1, choice.scored - start) + max(0, spare))
-            spare -= count
-        plan.add(choice, slot, start + count, proposed.get(choice, ()))
+    for choice, count in zip(choices, counts):
+        if count and choice.slot is not None:
+            plan.add(choice, choice.slot, _start(choice) + count, proposed.get(choice, ()))
     return plan

@@ -67,7 +67,10 @@ class System:
         return Path(path).exists()
 
     def displays(self) -> list[dict[str, str]]:
-        return list(_displays()) if sys.platform == "win32" else []
+        try:
+            return list(_displays()) if sys.platform == "win32" else []
+        except OSError:
+            return []
 
     def run(self, command: Sequence[str]) -> str | None:
         try:
