@@ -6,18 +6,29 @@
 
 #if defined(_WIN32)
 #    define WIN32_LEAN_AND_MEAN
+#    define NOMINMAX
 #    include <windows.h>
+
+#    include <cstring>
 #else
 #    include <dlfcn.h>
 #endif
 
 namespace gollama {
 
+#if defined(_WIN32)
+static std::wstring wide(const char * utf8) {
+    std::wstring result(MultiByteToWideChar(CP_UTF8, 0, utf8, -1, nullptr, 0), L'\0');
+    MultiByteToWideChar(CP_UTF8, 0, utf8, -1, &result[0], static_cast<int>(result.size()));
+    return result;
+}
+#endif
+
 class library {
   public:
     explicit library(const char * path) {
 #if defined(_WIN32)
-        handle = LoadLibraryExA(path, nullptr, LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS);
+        handle = LoadLibraryExW(wide(path).c_str(), nullptr, LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS);
         if (!handle) {
             throw failure(GOLLAMA_FAILED, std::string(path) + " cannot be loaded");
         }
@@ -76,7 +87,15 @@ int32_t gollama_backend_score(const char * path, gollama_error * error) {
 
 bool gollama_backend_load(const char * path, gollama_error * error) {
     return gollama::guarded(error, false, [&] {
-        if (!ggml_backend_load(path)) {
+#if defined(_WIN32)
+        // ggml would read the path in the system's code page; by its name alone it gets what is loaded already
+        const gollama::library held(path);
+        const char * const     last = std::strrchr(path, '\\');
+        const char * const     name = last ? last + 1 : path;
+#else
+        const char * const name = path;
+#endif
+        if (!ggml_backend_load(name)) {
             throw gollama::failure(GOLLAMA_FAILED, gollama::with_log(std::string(path) + " cannot be used"));
         }
         return true;

@@ -280,7 +280,13 @@ const char * gollama_chat_render(gollama_chat_templates * templates, const char 
         const auto  given  = common_json::parse(std::string(options));
         const int   before = self.n_formats;
         const auto  inputs = read_inputs(self.templates.get(), common_json::parse(std::string(messages)), given);
-        std::string prompt = gollama::metered(std::strlen(messages) + std::strlen(options), [&] { return apply(self, inputs, options); });
+        std::string prompt;
+        try {
+            prompt = gollama::metered(std::strlen(messages) + std::strlen(options), [&] { return apply(self, inputs, options); });
+        } catch (...) {
+            self.generation_prompts.clear();  // or requests that fail would add to them for ever
+            throw;
+        }
         common_json answer = { { "prompt", prompt }, { "generation_prompt", self.last_generation_prompt }, { "format", self.last->number } };
         if (self.last->number == NOT_KEPT || self.n_formats > before) {
             answer["details"] = details(self.last->params);

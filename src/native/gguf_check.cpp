@@ -1,6 +1,9 @@
 // Checks a GGUF file's metadata before llama.cpp's loader meets it: the loader asserts, divides and allocates by it.
+#define _FILE_OFFSET_BITS 64  // where off_t would have 32
+
 #include "gguf_check.hpp"
 
+#include "ggml.h"
 #include "gguf.h"
 #include "guard.hpp"
 
@@ -17,16 +20,32 @@ namespace {
 
 [[noreturn]] void refuse(const std::string & message) { throw failure(GOLLAMA_INVALID_MODEL, message); }
 
+// A `long` has 32 bits on Windows, and files are larger.
+bool seek(std::FILE * file, uint64_t offset, int from) {
+#if defined(_WIN32)
+    return _fseeki64(file, static_cast<int64_t>(offset), from) == 0;
+#else
+    return fseeko(file, static_cast<off_t>(offset), from) == 0;
+#endif
+}
+
+int64_t tell(std::FILE * file) {
+#if defined(_WIN32)
+    return _ftelli64(file);
+#else
+    return ftello(file);
+#endif
+}
+
 // Reads ahead in large blocks; gguf asks for a few bytes at a time.
 class block_reader {
   public:
-    explicit block_reader(const char * path) : file(std::fopen(path, "rb"), std::fclose), block(1 << 20) {
+    explicit block_reader(const char * path) : file(ggml_fopen(path, "rb"), std::fclose), block(1 << 20) {
         if (!file) {
             refuse(std::string("the file cannot be opened: ") + std::strerror(errno));
         }
-        std::fseek(file.get(), 0, SEEK_END);
-        const auto end = std::ftell(file.get());
-        size           = end < 0 ? 0 : static_cast<uint64_t>(end);
+        const int64_t end = seek(file.get(), 0, SEEK_END) ? tell(file.get()) : -1;
+        size              = end < 0 ? 0 : static_cast<uint64_t>(end);
     }
 
     static size_t read(void * self, void * output, uint64_t offset, size_t length) {
@@ -41,8 +60,7 @@ class block_reader {
         while (done < length) {
             if (offset < start || offset >= start + filled) {
                 start  = offset;
-                filled = std::fseek(file.get(), static_cast<long>(offset), SEEK_SET) ? 0
-                                                                                     : std::fread(block.data(), 1, block.size(), file.get());
+                filled = seek(file.get(), offset, SEEK_SET) ? std::fread(block.data(), 1, block.size(), file.get()) : 0;
                 if (filled == 0) {
                     break;
                 }

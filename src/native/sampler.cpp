@@ -17,33 +17,62 @@ namespace gollama {
 static const int    DEEPEST_NESTING = 200;
 static const size_t MOST_RULES      = 20000;
 
-static int nesting(const char * grammar) {
+// A repetition {least,most}, behind its brace. Where the least is above the most, llama.cpp's parser makes rules without end.
+static void check_repetition(const char * at) {
+    const auto skip = [&] {
+        while (*at && std::strchr(" \t\r\n#", *at)) {
+            at = *at == '#' ? at + std::strcspn(at, "\r\n") : at + 1;
+        }
+    };
+    const auto number = [&] {
+        skip();
+        at += std::strspn(at, "0");
+        const size_t length = std::strspn(at, "0123456789");
+        at += length;
+        return std::string(at - length, length);
+    };
+    const std::string least = number();
+    skip();
+    if (*at != ',') {
+        return;
+    }
+    at++;
+    skip();
+    if (*at < '0' || *at > '9') {  // no most
+        return;
+    }
+    const std::string most = number();
+    if (least.size() > most.size() || (least.size() == most.size() && least > most)) {
+        throw failure(GOLLAMA_INVALID_ARGUMENT, "the grammar repeats something at least " + least + " times and at most " +
+                                                    (most.empty() ? "0" : most));
+    }
+}
+
+// What llama.cpp's parser does not survive.
+static void check_text(const char * grammar) {
     int  depth   = 0;
-    int  deepest = 0;
     char closing = 0;  // of the literal, character class or comment that we are in
     for (const char * c = grammar; *c; c++) {
         if (closing) {
             if (*c == '\\' && c[1] && closing != '\n') {
                 c++;  // what is escaped closes nothing
-            } else if (*c == closing) {
+            } else if (*c == closing || (closing == '\n' && *c == '\r')) {
                 closing = 0;
             }
         } else if (*c == '"' || *c == '[' || *c == '#') {
             closing = *c == '"' ? '"' : *c == '[' ? ']' : '\n';
-        } else {
-            depth += (*c == '(') - (*c == ')');
-            deepest = std::max(deepest, depth);
+        } else if (*c == '{') {
+            check_repetition(c + 1);
+        } else if ((depth += (*c == '(') - (*c == ')')) > DEEPEST_NESTING) {
+            throw failure(GOLLAMA_INVALID_ARGUMENT, "the grammar's parentheses are nested deeper than " + std::to_string(DEEPEST_NESTING));
         }
     }
-    return deepest;
 }
 
 // llama_grammar_parser::parse prints its error to stderr and keeps it from us, so its steps are taken here:
 // parse_rule throws, and a grammar without a root is told before the sampler asks for it.
 static void check_grammar(const llama_vocab * vocab, const char * grammar) {
-    if (nesting(grammar) > DEEPEST_NESTING) {
-        throw failure(GOLLAMA_INVALID_ARGUMENT, "the grammar's parentheses are nested deeper than " + std::to_string(DEEPEST_NESTING));
-    }
+    check_text(grammar);
     llama_grammar_parser parser(vocab);
     const char *         at = grammar;
     while (*at && std::strchr(" \t\r\n#", *at)) {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from gollama import ChatError, _native
 from tests.support import chat_formats, upstream_chat
 from tests.support.conversations import REQUESTS, rendered
+from tools import natives
 
 FORMAT_FIELDS = ("name", "grammar", "grammar_lazy", "preserved_tokens", "stops", "thinking_start", "thinking_ends", "supports_thinking")
 
@@ -31,6 +34,26 @@ def assert_rendered(handle: _native.ChatTemplatesHandle, template: str, conversa
         found, expected = rendering(rendered(handle, REQUESTS[conversation])), recorded["rendering"]
         assert rules(found.pop("grammar")) == rules(expected["grammar"]), conversation
         assert found == {name: value for name, value in expected.items() if name != "grammar"}, conversation
+
+
+def test_requests_that_fail_are_not_kept() -> None:
+    template = natives.source_tree() / upstream_chat.FOLDER / "Qwen-Qwen3-0.6B.jinja"
+    with _native.ChatTemplatesHandle(None, template.read_text(encoding="utf-8")) as handle:
+        def fail(number: int) -> None:
+            function = {"name": f"f{number}", "description": "x" * 500_000, "parameters": {"properties": {"a": {"$ref": "#/nowhere"}}}}
+            with pytest.raises(ChatError, match="ref"):
+                handle.render([{"role": "user", "content": "hi"}], {"tools": [{"type": "function", "function": function}]})
+
+        fail(0)
+        before = resident()
+        for number in range(1, 100):
+            fail(number)
+        assert resident() - before < 25 * 2**20
+
+
+def resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def rules(grammar: str) -> str | list[str]:

@@ -173,6 +173,19 @@ def test_a_wrong_grammar_is_told(tiny_model: Model, grammar: str, message: str, 
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("grammar", "message"), [
+    ('root ::= "a"{5,2}', "at least 5 times and at most 2"), ('root ::= ("a"{3 ,#\r1})', "at least 3 times and at most 1"),
+    ('root ::= ("a" # \r' + "(" * 200_000 + '"b"' + ")" * 200_000 + ")", "nested deeper than 200"),
+], ids=["backwards", "backwards-spaced", "deep-behind-a-comment"])
+def test_a_grammar_that_llama_cpp_does_not_survive_is_refused(tiny_model: Model, grammar: str, message: str) -> None:
+    with pytest.raises(GrammarError, match=message):
+        Sampler(tiny_model, grammar=grammar)
+
+
+def test_braces_in_texts_classes_and_comments_repeat_nothing(tiny_model: Model) -> None:
+    Sampler(tiny_model, grammar='root ::= "{5,2}\\"{5,2}" [{5,2}] "a"{2,5} "b"{007,8} "c"{3,} # {5,2}\n').close()
+
+
 def test_a_token_that_the_grammar_forbids_is_refused(tiny_model: Model) -> None:
     with Sampler(tiny_model, grammar='root ::= "a"') as sampler, pytest.raises(GrammarError):
         sampler.accept([259], generated=True)
