@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gollama import BrokenError, BusyError, CancelledError, ClosedError, NativeError, OptionError
 from gollama.engine import BASE, Engine, Request, scheduler
 from gollama.engine.choice import Choice, Slot
+from gollama.engine.drafts import Drafts
 from gollama.engine.plan import make_plan
 from gollama.errors import OutOfMemoryError
 from tests.support.fake_device import FakeDevice
@@ -279,6 +280,15 @@ def test_what_a_prompt_cannot_take_goes_to_others() -> None:
     assert step_of(scored, Asked(range(4000))) == [31, 481]
     assert step_of(Asked(range(4000)), scored) == [481, 31]
     assert step_of(Asked(range(200)), Asked(range(4000)), checkpoint=96) == [96, 416]
+
+
+def test_nothing_is_drafted_behind_a_checkpoint_that_is_one_token_away() -> None:
+    choice = Choice(Asked(range(90)).request, 0, 10)
+    choice.count, choice.checkpoint, choice.slot = 1, 80, Slot(0)
+    choice.slot.tokens = choice.tokens[:79]  # as after a draft that a recurrent memory had to forget
+    device = FakeDevice(step_tokens=64, guess=lambda text, most: [1] * most)
+    plan = make_plan([choice], device, Drafts(device))
+    assert (plan.tokens, plan.drafts) == (choice.tokens[79:80], {})
 
 
 def test_who_came_first_is_scored_first() -> None:

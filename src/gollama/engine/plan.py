@@ -94,7 +94,7 @@ def make_plan(choices: Sequence[Choice], device: Device, drafts: Drafts | None =
     counts = scheduler.plan(pending, ranks, device.step_tokens)
     proposed: dict[Choice, list[int]] = {}
     if drafts is not None:
-        single = [choice for choice, count in zip(choices, pending) if count == 1 and choice.count]
+        single = [choice for choice in choices if choice.count and _start(choice) + 1 == len(choice.tokens)]
         rows = min(MOST_ROWS - sum(counts), spare, device.step_tokens - sum(counts))
         proposed = drafts.propose(single, rows)
     for choice, count in zip(choices, counts):
