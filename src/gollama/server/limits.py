@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -36,6 +36,18 @@ class Refusals:
             told = as_api_error(error)  # which logs what was not foreseen, without anybody's text
             if not begun:
                 await json_response(self._forms.of(scope["path"])(told), told.status, told.headers)(scope, receive, send)
+
+
+class Turns:
+    """ASGI: one request after another comes in, however many come at once; who only looks (GET) comes in between."""
+
+    def __init__(self, app: ASGIApp, *, turn: Callable[[], Awaitable[None]]) -> None:
+        self._app, self._turn = app, turn
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            await self._turn()
+        await self._app(scope, receive, send)
 
 
 class HostCheck:

@@ -51,6 +51,13 @@ class Service:
         self.metrics = Metrics(self.models)
         self._seen: dict[str, weakref.ref[LLM]] = {}
         self._computing = ThreadPoolExecutor(COMPUTING, "gollama-compute")
+        self._turn = asyncio.Lock()
+
+    async def turn(self) -> None:
+        """Come back when this request's turn is: of hundreds that come at once the event loop has one each time around, so that those
+        who ask for little, as for /health, need not wait for them all."""
+        async with self._turn:
+            await asyncio.sleep(0)
 
     async def compute(self, work: Callable[[], Result]) -> Result:
         """The result of what takes long, in a thread of few: it leaves the others to those who make prompts."""
