@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -109,3 +110,28 @@ def test_a_busy_model_is_asked_once_what_it_takes(http: httpx2.Client, server: R
         ends.set()
     monkeypatch.undo()
     wait_until(lambda: "gollama_weights_bytes{" in http.get("/metrics").text)
+
+
+def test_of_many_who_come_at_once_one_comes_in_each_time_around(server: Running) -> None:
+    service = server.service
+    order: list[str] = []
+
+    async def post() -> None:
+        await service.turn()
+        order.append("post")
+
+    async def main() -> None:
+        service._turn = asyncio.Lock()  # the server's own belongs to another loop
+        many = [asyncio.create_task(post()) for _ in range(30)]
+        for _ in range(10):
+            await asyncio.sleep(0)
+            order.append("look")
+        await asyncio.gather(*many)
+
+    before = service._turn
+    try:
+        asyncio.run(main())
+    finally:
+        service._turn = before
+    last = len(order) - order[::-1].index("look")
+    assert order.count("post") == 30 and order[:last].count("post") <= order[:last].count("look")
