@@ -33,7 +33,6 @@ async def read_body(request: Request, kind: type[BodyType]) -> BodyType:
         data = await request.body()
     except ClientDisconnect:
         raise ApiError(CLIENT_GONE, "the client has left", code="client_gone") from None
-    await request.app.state.service.turn()
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
