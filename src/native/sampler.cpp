@@ -17,27 +17,29 @@ namespace gollama {
 static const int    DEEPEST_NESTING = 200;
 static const size_t MOST_RULES      = 20000;
 
+// Behind blanks, ends of lines and comments.
+static const char * skip_blanks(const char * at) {
+    while (*at && std::strchr(" \t\r\n#", *at)) {
+        at = *at == '#' ? at + std::strcspn(at, "\r\n") : at + 1;
+    }
+    return at;
+}
+
 // A repetition {least,most}, behind its brace. Where the least is above the most, llama.cpp's parser makes rules without end.
 static void check_repetition(const char * at) {
-    const auto skip = [&] {
-        while (*at && std::strchr(" \t\r\n#", *at)) {
-            at = *at == '#' ? at + std::strcspn(at, "\r\n") : at + 1;
-        }
-    };
     const auto number = [&] {
-        skip();
+        at = skip_blanks(at);
         at += std::strspn(at, "0");
         const size_t length = std::strspn(at, "0123456789");
         at += length;
         return std::string(at - length, length);
     };
     const std::string least = number();
-    skip();
+    at                      = skip_blanks(at);
     if (*at != ',') {
         return;
     }
-    at++;
-    skip();
+    at = skip_blanks(at + 1);
     if (*at < '0' || *at > '9') {  // no most
         return;
     }
@@ -74,10 +76,7 @@ static void check_text(const char * grammar) {
 static void check_grammar(const llama_vocab * vocab, const char * grammar) {
     check_text(grammar);
     llama_grammar_parser parser(vocab);
-    const char *         at = grammar;
-    while (*at && std::strchr(" \t\r\n#", *at)) {
-        at = *at == '#' ? at + std::strcspn(at, "\r\n") : at + 1;
-    }
+    const char *         at = skip_blanks(grammar);
     try {
         while (*at) {
             at = parser.parse_rule(at);
