@@ -59,7 +59,7 @@ class Plan:
         self.runs[1::4] = [len(slot.tokens) for _, slot, _ in parts]
 
 
-def wanted(choices: Sequence[Choice], ranks: Sequence[int], outputs: int) -> tuple[list[int], int]:
+def _wanted(choices: Sequence[Choice], ranks: Sequence[int], outputs: int) -> tuple[list[int], int]:
     """How many tokens each could have computed in one step, and the rows with outputs that are left.
 
     Up to a checkpoint, and as many as there are rows to score them: who comes first has them first.
@@ -90,7 +90,7 @@ def make_plan(choices: Sequence[Choice], device: Device, drafts: Drafts | None =
     """The next step of these choices, which come in the order of their slots."""
     plan = Plan()
     ranks = [scheduler.rank(choice.request) for choice in choices]
-    pending, spare = wanted(choices, ranks, device.outputs)
+    pending, spare = _wanted(choices, ranks, device.outputs)
     counts = scheduler.plan(pending, ranks, device.step_tokens)
     proposed: dict[Choice, list[int]] = {}
     if drafts is not None:

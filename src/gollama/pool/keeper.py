@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from gollama._locks import ForkLock
+from gollama._weak import members
 from gollama.pool.core import FETCH, MEASURE, UNLOAD_JOB, Core, Job
 from gollama.pool.entries import Deliver, Entry, Ticket
 from gollama.pool.loading import Loader, with_sequences
@@ -225,14 +226,14 @@ _keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    for keeper in list(_keepers):
+    for keeper in members(_keepers):
         keeper._forked()
 
 
 @atexit.register
 def _exiting() -> None:
     """A load that goes on while the interpreter goes would be cut off in the midst of it."""
-    for keeper in list(_keepers):
+    for keeper in members(_keepers):
         keeper.leave()
 
 
