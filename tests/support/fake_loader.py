@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from gollama.errors import CancelledError, ModelNotFoundError
 from gollama.llm import LLM
 from gollama.options import LoadOptions
+from gollama.pool import ModelPool
 from gollama.pool.records import Amounts, Need
 
 MIB = 2**20
@@ -83,3 +85,12 @@ class FakeLoader:
     def done(self, what: str) -> list[str]:
         """The names of the models that it did this with, in order."""
         return [name for did, name in self.calls if did == what]
+
+
+SIZES = {"a": 40, "b": 40, "c": 40, "large": 90, "giant": 200}
+
+
+@contextmanager
+def pool_of(loader: FakeLoader | None = None, *, memory: int = 100, **options: Any) -> Iterator[ModelPool]:
+    with ModelPool(options.pop("models", list(SIZES)), memory=memory, loader=loader or FakeLoader(SIZES), **options) as pool:
+        yield pool

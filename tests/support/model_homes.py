@@ -11,6 +11,14 @@ from typing import Any
 
 import pytest
 
+# a model as a registry has it
+TINY = {"variants": {"Q8_0": ["hf:someone/tiny-GGUF:Q8_0"]}}
+
+
+def registry_text(**models: Any) -> str:
+    """A registry as it is written: `name__tag` is called `name:tag`."""
+    return json.dumps({"format": 1, "models": {name.replace("__", ":"): row for name, row in models.items()}})
+
 
 def empty_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every folder that gollama looks into lies below this one, and is empty."""
