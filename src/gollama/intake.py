@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -185,7 +186,7 @@ class Intake:
             tokens, self._samplers(tokens, params, generation.chat), generation,
             max_tokens=params.max_tokens if score_from is None else 0,
             priority=priority,
-            deadline=None if timeout is None else time.perf_counter() + min(timeout, MOST_SECONDS),
+            deadline=math.inf if timeout is None else time.perf_counter() + min(timeout, MOST_SECONDS),
             logprobs=-1 if params.logprobs is None else params.logprobs,
             prompt_logprobs=-1 if params.prompt_logprobs is None else params.prompt_logprobs,
             score_from=score_from or 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import threading
 import time
@@ -162,7 +163,7 @@ class Crowd:
         stop_at = random.choice([0, 0, 0, 5])
         return Asked(prompt, n=random.choice([1, 1, 2, 3]), seed=random.randrange(4), max_tokens=random.choice([None, 0, 1, 10, 30]),
                      priority=random.randint(-1, 1), logprobs=random.choice([-1, -1, 1]), prompt_logprobs=random.choice([-1, -1, 1]),
-                     deadline=random.choice([None, None, None, time.perf_counter() + 0.02 * random.random()]),
+                     deadline=random.choice([math.inf, math.inf, math.inf, time.perf_counter() + 0.02 * random.random()]),
                      on_token=lambda choice, token: bool(stop_at) and token % stop_at == 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -244,7 +245,7 @@ class Batch(Members):
 
     def abandon(self) -> None:
         """In a forked child: the choices are the parent's, and the memory was in the midst of a step."""
-        self.active, self.forks, self._steady, self.timed = [], [], None, False
+        self.active, self.forks, self._steady, self.deadline = [], [], None, math.inf
         self.prefixes.reset(abandoned=True)
 
     def recover(self) -> None:

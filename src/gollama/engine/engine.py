@@ -220,9 +220,9 @@ class Engine:
     def _take(self) -> bool:
         """Let requests in and out of the batch; False, and this thread's end is noted, if nothing is left to do."""
         batch = self._batch
-        if batch.steady and not (self._changed or batch.timed or self._queue.timed):
-            return True
         now = time.perf_counter()
+        if batch.steady and not self._changed and now < batch.deadline and now < self._queue.deadline:
+            return True
         leaving, entering = self._choose(now)
         self._run_errands()
         for request in leaving:
@@ -254,7 +254,7 @@ class Engine:
             if self._cancelling:
                 self._cancelling = False
                 self._device.resume()
-            leaving = self._queue.leave(now) if changed or self._queue.timed else []
+            leaving = self._queue.leave(now) if changed or self._queue.deadline <= now else []
             room = 0 if any(alone for _, _, alone in self._errands) else self._batch.room()
             entering = [self._queue.pop() for _ in range(min(room, len(self._queue)))]
             # from here on they can be cancelled as running ones

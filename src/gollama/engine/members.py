@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Members:
         self.prefixes = Prefixes(device, cache_bytes)
         self.active: list[Choice] = []  # those with a sequence, in the order of those
         self.forks: list[Fork] = []
-        self.timed = False  # somebody has a deadline
+        self.deadline = math.inf  # the first of those who are in
         self.counters = Counters()
         self._grown = self._max_sequences  # how many can be had, until that time
         self._grown_until = 0.0
@@ -166,7 +167,7 @@ class Members:
         self.counters.requests += 1
         self.counters.prompt_tokens += len(request.tokens)
         self.counters.cached_tokens += cached
-        self.timed |= request.deadline is not None
+        self.deadline = min(self.deadline, request.deadline)
 
     def _limit(self, request: Request) -> int:
         most = NO_LIMIT if request.max_tokens is None else request.max_tokens
@@ -184,9 +185,9 @@ class Members:
             request = choice.request
             if request.cancelled:
                 self.end(choice, "cancelled")
-            elif request.deadline is not None and request.deadline <= now:
+            elif request.deadline <= now:
                 self.end(choice, "timeout")
-        self.timed = any(choice.request.deadline is not None for choice in self.members())
+        self.deadline = min((choice.request.deadline for choice in self.members()), default=math.inf)
 
     def end(self, choice: Choice, reason: EndReason, error: BaseException | None = None) -> None:
         """Let a choice out; its memory stays as a prefix for others. Siblings that wait for its prompt go with it."""

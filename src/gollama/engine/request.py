@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -70,7 +71,7 @@ class Request:
     listener: Listener
     max_tokens: int | None = None
     priority: int = 0
-    deadline: float | None = None
+    deadline: float = math.inf
     logprobs: int = -1
     prompt_logprobs: int = -1
     score_from: int = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 from gollama.engine.choice import Choice
@@ -22,7 +23,7 @@ class Queue:
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, Request]] = []
         self._arrivals = itertools.count()
-        self.timed = False  # somebody has a deadline
+        self.deadline = math.inf  # the first of those who wait
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -34,7 +35,7 @@ class Queue:
         """Let a request wait; one that was here before has its place again."""
         if request.arrival < 0:
             request.arrival = next(self._arrivals)
-        self.timed |= request.deadline is not None
+        self.deadline = min(self.deadline, request.deadline)
         heapq.heappush(self._heap, (rank(request), request.arrival, request))
 
     def pop(self) -> Request:
@@ -42,12 +43,12 @@ class Queue:
 
     def leave(self, now: float) -> list[Request]:
         """Take out those who were cancelled or whose deadline has passed."""
-        leaving = [request for request in self if request.cancelled or (request.deadline is not None and request.deadline <= now)]
+        leaving = [request for request in self if request.cancelled or request.deadline <= now]
         if leaving:
             gone = set(leaving)
             self._heap = [entry for entry in self._heap if entry[2] not in gone]
             heapq.heapify(self._heap)
-        self.timed = any(request.deadline is not None for request in self)
+        self.deadline = min((request.deadline for request in self), default=math.inf)
         return leaving
 
 
