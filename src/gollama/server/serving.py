@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -185,6 +186,8 @@ def run(config: ServerConfig) -> None:
         server.should_exit = True
 
     service.on_failure = end
+    gc.collect()
+    gc.freeze()  # what is here now stays: to go through it again and again would stop everybody for 30 ms each time
     server.run()
     if service.failed:
         raise NativeError("a model cannot be loaded, as the log says; --no-preload serves without")
