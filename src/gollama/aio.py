@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from gollama._options import record
 from gollama.async_jobs import AsyncInbox, AsyncStream
@@ -27,10 +27,21 @@ from gollama.tool_loop import MOST_ROUNDS, Approve, ToolRun, drive_async, steps
 if TYPE_CHECKING:
     import numpy
 
+Result = TypeVar("Result")
+
 
 def _close_loaded(loading: asyncio.Future[LLM]) -> None:
     if not loading.cancelled() and loading.exception() is None:
         loading.result().close()
+
+
+async def _stoppable(work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+    """What a thread computes, which is told to stop when the task that waits for it is cancelled."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(work, *arguments, stop=stop, **options)
+    finally:
+        stop.set()
 
 
 class AsyncLLM:
@@ -209,12 +220,12 @@ class AsyncLLM:
     # ---- what takes no turns in the engine runs in a thread ----
 
     async def embed(self, texts: str | Iterable[str | Iterable[int]], **options: Any) -> numpy.ndarray:
-        """As LLM.embed."""
-        return await asyncio.to_thread(self.sync.embed, texts, **options)
+        """As LLM.embed. When the task is cancelled it ends after a batch."""
+        return await _stoppable(self.sync.embed, texts, **options)
 
     async def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None) -> list[RerankResult]:
-        """As LLM.rerank."""
-        return await asyncio.to_thread(self.sync.rerank, query, documents, top_n=top_n)
+        """As LLM.rerank. When the task is cancelled it ends after a batch."""
+        return await _stoppable(self.sync.rerank, query, documents, top_n=top_n)
 
     async def score(self, text: Prompt, *, adapters: Mapping[str, float] | None = None,
                     control_vectors: Mapping[str, float] | None = None) -> Score:

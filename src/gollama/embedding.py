@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import itertools
 import operator
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gollama import _native
 from gollama._rerank import PairFormatter
 from gollama._resource import Resource
 from gollama.backends.placement import compute_fields
-from gollama.errors import ContextOverflowError, NativeError, OptionError, TextError
+from gollama.errors import CancelledError, ContextOverflowError, NativeError, OptionError, TextError
 from gollama.model import Model
 from gollama.options import LoadOptions
 from gollama.results import RerankResult
 
 if TYPE_CHECKING:
     import numpy
+
+Item = TypeVar("Item")
 
 MOST_LOGITS = 2**24  # of a batch; 4 bytes each
 LEAST_BATCH = 32  # tokens
@@ -34,8 +37,9 @@ class Embedder(Resource):
     Memory is made for the longest text seen so far, up to `context_size`. llama.cpp computes the logits of models that
     continue text along with it, so that their batches are kept small.
 
-    One thread at a time: a second one gets BusyError, except in `cancel`. Other errors: OptionError, NativeError for a
-    model that cannot do it, OutOfMemoryError.
+    One thread at a time: a second one gets BusyError, except in `cancel`. Another thread may also set the `stop` that a call was
+    given: it ends with CancelledError between two batches. Other errors: OptionError, NativeError for a model that cannot do it,
+    OutOfMemoryError.
 
     >>> from gollama import Embedder, Model, models
     >>> with Model(models.fetch("smollm2")) as model, Embedder(model, pooling="mean") as embedder:
@@ -86,7 +90,8 @@ class Embedder(Resource):
 
     # ---- what it does ----
 
-    def embed(self, texts: str | Iterable[str | Iterable[int]], *, normalize: bool = True, truncate: bool = False) -> numpy.ndarray:
+    def embed(self, texts: str | Iterable[str | Iterable[int]], *, normalize: bool = True, truncate: bool = False,
+              stop: threading.Event | None = None) -> numpy.ndarray:
         """The vectors of texts, or of lists of token ids: float32 of shape (n, dimension), in the order given.
 
         A single str is a list of one. `normalize` scales each vector to length 1. Texts get the special tokens that the
@@ -100,19 +105,20 @@ class Embedder(Resource):
                               "whole text. Make the Embedder with pooling='mean' or 'last', or call embed_tokens")
         if self.pooling == "rank":
             raise OptionError("with pooling 'rank' the model gives scores, not vectors: call rerank, or give another pooling")
-        return self._compute(self._inputs(texts, truncate), normalize)
+        return self._compute(self._inputs(texts, truncate, stop), normalize, stop)
 
-    def embed_tokens(self, texts: str | Iterable[str | Iterable[int]], *, normalize: bool = True,
-                     truncate: bool = False) -> list[numpy.ndarray]:
+    def embed_tokens(self, texts: str | Iterable[str | Iterable[int]], *, normalize: bool = True, truncate: bool = False,
+                     stop: threading.Event | None = None) -> list[numpy.ndarray]:
         """The vectors of every token of each text: float32 of shape (tokens, dimension). As `embed`; needs pooling "none"."""
         if self.pooling != "none":
             raise OptionError(f"the pooling is {self.pooling!r}: make the Embedder with pooling='none' for the vectors of tokens")
-        inputs = self._inputs(texts, truncate)
-        rows = self._compute(inputs, normalize)
+        inputs = self._inputs(texts, truncate, stop)
+        rows = self._compute(inputs, normalize, stop)
         ends = itertools.accumulate(map(len, inputs))
         return [rows[end - len(tokens) : end] for end, tokens in zip(ends, inputs, strict=True)]
 
-    def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None) -> list[RerankResult]:
+    def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None,
+               stop: threading.Event | None = None) -> list[RerankResult]:
         """The documents by how well they answer the query, best first; the `top_n` best if given.
 
         Needs a reranking model: NativeError for another. TextError and ContextOverflowError (for a query and document of
@@ -130,10 +136,10 @@ class Embedder(Resource):
         if self._pairs is None:
             self._pairs = PairFormatter(self.model)
         inputs = []
-        for index, document in enumerate(documents):
+        for index, document in enumerate(_until(stop, documents)):
             _native.utf8(document, name := f"documents[{index}]")
             inputs.append(self._fitting(self._pairs.tokens(query, document), f"{name} with the query", None))
-        scores = self._compute(inputs, normalize=False)[:, 0].tolist()
+        scores = self._compute(inputs, normalize=False, stop=stop)[:, 0].tolist()
         results = [RerankResult(index, score) for index, score in enumerate(scores)]
         return sorted(results, key=lambda result: -result.score)[:top_n]
 
@@ -143,12 +149,13 @@ class Embedder(Resource):
 
     # ---- inside ----
 
-    def _inputs(self, texts: str | Iterable[str | Iterable[int]], truncate: bool) -> list[list[int]]:
+    def _inputs(self, texts: str | Iterable[str | Iterable[int]], truncate: bool,
+                stop: threading.Event | None = None) -> list[list[int]]:
         if isinstance(texts, str):
             texts = [texts]
         if isinstance(texts, (bytes, Mapping)) or not isinstance(texts, Iterable):
             raise TextError(f"the texts must be a str or a list, not {type(texts).__name__}")
-        return [self._input(text, f"texts[{index}]", truncate) for index, text in enumerate(texts)]
+        return [self._input(text, f"texts[{index}]", truncate) for index, text in enumerate(_until(stop, texts))]
 
     def _input(self, text: str | Iterable[int], name: str, truncate: bool) -> list[int]:
         if isinstance(text, str):
@@ -178,7 +185,7 @@ class Embedder(Resource):
                                        + (", or let embed cut it with truncate=True" if name.startswith("texts") else ""))
         return (tokens[: self._limit - len(end)] + end)[: self._limit]
 
-    def _compute(self, inputs: list[list[int]], normalize: bool) -> numpy.ndarray:
+    def _compute(self, inputs: list[list[int]], normalize: bool, stop: threading.Event | None = None) -> numpy.ndarray:
         """The outputs of checked inputs: one row for each, or for each of their tokens with pooling "none"."""
         import numpy
 
@@ -187,7 +194,7 @@ class Embedder(Resource):
         by_token = self.pooling == "none"
         output = numpy.zeros((len(tokens) if by_token else len(inputs), self.dimension), numpy.float32)
         room = min(_power_of_two(max(lengths, default=1)), self._limit)
-        self._handle.run(tokens, self._batches(lengths, by_token), room, output, bool(normalize))
+        self._handle.run(tokens, _until(stop, self._batches(lengths, by_token)), room, output, bool(normalize))
         return output
 
     def _batches(self, lengths: list[int], by_token: bool) -> Iterator[list[_native.Piece]]:
@@ -209,6 +216,14 @@ class Embedder(Resource):
                     batch, used = [], 0
         if batch:
             yield batch
+
+
+def _until(stop: threading.Event | None, items: Iterable[Item]) -> Iterator[Item]:
+    """The items, as long as nobody stops it. CancelledError then."""
+    for item in items:
+        if stop is not None and stop.is_set():
+            raise CancelledError("the call was ended, as its `stop` was set")
+        yield item
 
 
 def _power_of_two(least: int) -> int:

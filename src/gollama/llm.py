@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -253,18 +254,19 @@ class LLM:
     # ---- embeddings and scores ----
 
     def embed(self, texts: str | Iterable[str | Iterable[int]], *, normalize: bool = True, truncate: bool = False,
-              pooling: str = "auto") -> numpy.ndarray:
+              pooling: str = "auto", stop: threading.Event | None = None) -> numpy.ndarray:
         """The vectors of texts, or of lists of token ids: float32 of shape (n, dimension), in the order given.
 
         As Embedder.embed; "auto" is the model's own pooling, or the mean where it has none. Threads take turns.
         """
         with self._embedding:
-            return self._embedder(pooling).embed(texts, normalize=normalize, truncate=truncate)
+            return self._embedder(pooling).embed(texts, normalize=normalize, truncate=truncate, stop=stop)
 
-    def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None) -> list[RerankResult]:
+    def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None,
+               stop: threading.Event | None = None) -> list[RerankResult]:
         """The documents by how well they answer the query, best first, by a model made for it. As Embedder.rerank."""
         with self._embedding:
-            return self._embedder("rank").rerank(query, documents, top_n=top_n)
+            return self._embedder("rank").rerank(query, documents, top_n=top_n, stop=stop)
 
     def _embedder(self, pooling: str) -> Embedder:
         self.intake.require_open()

@@ -251,6 +251,18 @@ def test_scores_embeddings_and_states(llm: AsyncLLM, sync: LLM, tmp_path: Path) 
     run(main())
 
 
+def test_a_cancelled_task_s_embeddings_end(llm: AsyncLLM) -> None:
+    async def main() -> None:
+        endless = [" ".join(["word"] * 100)] * 10_000
+        task = asyncio.create_task(llm.embed(endless))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        assert (await llm.embed("word")).shape[0] == 1  # which waits for its end
+        assert task.cancelled()
+
+    run(main())
+
+
 def test_closing_ends_what_runs(tiny_path: Path) -> None:
     async def main() -> None:
         async with await AsyncLLM.load(tiny_path, context_size=32768, threads=1, max_sequences=2) as llm:

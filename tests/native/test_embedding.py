@@ -229,6 +229,28 @@ def test_a_second_thread_is_told_that_it_is_busy_and_cancels(bert: Model) -> Non
         assert embedder.embed("cat").shape == (1, 32)
 
 
+class Later(threading.Event):
+    """Is set when it has been asked so many times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.left = times
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("times", [0, 3, 11, 15])  # in the midst of the texts, and between two of the 6 batches
+def test_who_sets_stop_ends_that_call(bert: Model, times: int) -> None:
+    texts = [[5 + index] * 60 for index in range(12)]
+    with Embedder(bert, options(micro_batch_size=128)) as embedder:
+        whole = embedder.embed(texts, stop=Later(18))
+        with pytest.raises(CancelledError, match="stop"):
+            embedder.embed(texts, stop=Later(times))
+        assert (embedder.embed(texts, stop=threading.Event()) == whole).all()
+
+
 def test_an_exception_of_a_signal_handler_ends_it(bert: Model) -> None:
     def interrupt(*details: object) -> None:
         raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -152,11 +153,11 @@ async def rerank(request: Request) -> Response:
     documents = [str(one) for one in inputs_of(body.documents, "documents", service.config)]
     try:
         async with service.model(request, body.model) as (name, llm):
-            def run() -> tuple[list[RerankResult], int]:
+            def run(stop: threading.Event) -> tuple[list[RerankResult], int]:
                 tokens = sum(len(llm.tokenize(text)) for text in documents) + len(documents) * len(llm.tokenize(body.query))
-                return llm.sync.rerank(body.query, documents, top_n=body.top_n), tokens
+                return llm.sync.rerank(body.query, documents, top_n=body.top_n, stop=stop), tokens
 
-            results, tokens = await service.compute(run)
+            results, tokens = await service.compute(request, run)
     except NativeError as error:
         raise incapable(error, llm.sync.model.path) from None
     except GollamaError as error:

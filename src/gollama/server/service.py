@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,6 +26,7 @@ from gollama.server.metrics import Metrics
 from gollama.server.pool import Pool, ServedModel
 from gollama.server.record import RequestRecord, record_of
 from gollama.server.tracing import Tracer
+from gollama.server.waiting import while_there
 from gollama.version import version_info
 
 logger = logging.getLogger("gollama.server")
@@ -59,9 +61,17 @@ class Service:
         async with self._turn:
             await asyncio.sleep(0)
 
-    async def compute(self, work: Callable[[], Result]) -> Result:
-        """The result of what takes long, in a thread of few: it leaves the others to those who make prompts."""
-        return await asyncio.get_running_loop().run_in_executor(self._computing, work)
+    async def compute(self, request: Request, work: Callable[[threading.Event], Result]) -> Result:
+        """The result of what takes long, in a thread of few: it leaves the others to those who make prompts. The event tells it to stop,
+        as the client has left, or its time is up: ApiError 503."""
+        stop, limit = threading.Event(), self.config.request_timeout
+        try:
+            working = asyncio.get_running_loop().run_in_executor(self._computing, work, stop)
+            return await while_there(request, asyncio.wait_for(working, limit))
+        except asyncio.TimeoutError:
+            raise unavailable(f"this took more than {limit:g} seconds (request_timeout): send less at once", "timeout") from None
+        finally:
+            stop.set()
 
     def close(self) -> None:
         self._computing.shutdown(wait=False, cancel_futures=True)

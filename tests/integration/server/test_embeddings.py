@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx2
@@ -13,7 +14,8 @@ import pytest
 from gollama import AsyncLLM, NativeError, OutOfMemoryError
 from gollama.errors import BrokenError
 from tests.support import tiny_embedding
-from tests.support.server import running
+from tests.support.answers import wait_until
+from tests.support.server import Running, running
 
 TEXTS = ["a cat", "two dogs in the rain"]
 
@@ -72,6 +74,28 @@ def test_what_this_model_cannot_do(http: httpx2.Client, path: str, body: dict[st
     reply = http.post(path, json=body)
     assert reply.status_code == 400 and reply.json()["error"]["code"] == "unsupported"
     assert ".cache" not in reply.text and "/" not in reply.json()["error"]["message"]
+
+
+ENDLESS = [" ".join(["word"] * 100)] * 1500
+
+
+@pytest.mark.parametrize(("path", "body"), [("/v1/embeddings", {"input": ENDLESS}), ("/api/embed", {"model": "smollm2", "input": ENDLESS})])
+def test_what_a_client_that_left_asked_for_ends(http: httpx2.Client, server: Running, path: str, body: dict[str, Any]) -> None:
+    with pytest.raises(httpx2.ReadTimeout):
+        http.post(path, json=body, timeout=1)
+    assert http.post("/v1/embeddings", json={"input": "a"}).status_code == 200  # which waits for its end
+
+
+@pytest.mark.parametrize(("path", "body", "told"), [
+    ("/v1/embeddings", {"input": ENDLESS}, lambda reply: reply["error"]["code"]),
+    ("/api/embed", {"model": "smollm2", "input": ENDLESS}, lambda reply: "timeout" if "request_timeout" in reply["error"] else None)])
+def test_vectors_that_take_too_long(lent: Callable[..., AbstractContextManager[Running]], path: str, body: dict[str, Any],
+                                    told: Callable[[Any], str]) -> None:
+    with lent(request_timeout=0.5) as server:
+        reply = httpx2.post(f"{server.url}{path}", json=body, timeout=60)
+        assert reply.status_code == 503 and told(reply.json()) == "timeout"
+        # once the batch that ran has ended
+        wait_until(lambda: httpx2.post(f"{server.url}/v1/embeddings", json={"input": "a"}, timeout=60).status_code == 200, 60)
 
 
 @pytest.fixture(scope="module")

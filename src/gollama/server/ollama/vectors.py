@@ -26,7 +26,7 @@ async def _vectors(request: Request, body: OllamaBody, texts: list[str], *, trun
     service = service_of(request)
     check_keep_alive(body.keep_alive)
     async with service.model(request, plain_name(service, body.model)) as (_, llm):
-        vectors, tokens = await embedded(service, llm, inputs_of(texts, "input", service.config), truncate=truncate)
+        vectors, tokens = await embedded(request, llm, inputs_of(texts, "input", service.config), truncate=truncate)
     record(request).note(Usage(tokens, 0), None)
     return vectors, tokens
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -16,7 +17,7 @@ from gollama.server.config import ServerConfig
 from gollama.server.documents import taking
 from gollama.server.errors import ApiError, incapable
 from gollama.server.replies import json_response
-from gollama.server.service import Service, record, service_of
+from gollama.server.service import record, service_of
 
 if TYPE_CHECKING:
     import numpy
@@ -53,7 +54,7 @@ async def embeddings(request: Request) -> Response:
     body = await read_body(request, EmbeddingsRequest)
     inputs = inputs_of(body.input, "input", service.config)
     async with service.model(request, body.model) as (name, llm):
-        vectors, tokens = await embedded(service, llm, inputs)
+        vectors, tokens = await embedded(request, llm, inputs)
     if body.dimensions is not None:
         vectors = shortened(vectors, body.dimensions)
     record(request).note(Usage(tokens, 0), None)
@@ -62,11 +63,11 @@ async def embeddings(request: Request) -> Response:
     return json_response({"object": "list", "data": data, "model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
 
 
-async def embedded(service: Service, llm: AsyncLLM, inputs: list[str | list[int]], *,
+async def embedded(request: Request, llm: AsyncLLM, inputs: list[str | list[int]], *,
                    truncate: bool = False) -> tuple[numpy.ndarray, int]:
     """The vectors, and the number of tokens. With `truncate` of a text that is too long the beginning counts. ApiError names `input`, or
     a model that cannot."""
-    def run() -> tuple[numpy.ndarray, int]:
+    def run(stop: threading.Event) -> tuple[numpy.ndarray, int]:
         for index, one in enumerate(inputs):
             if not isinstance(one, str):
                 try:
@@ -74,10 +75,10 @@ async def embedded(service: Service, llm: AsyncLLM, inputs: list[str | list[int]
                 except OptionError as error:
                     raise TextError(f"texts[{index}]: {error}") from None
         tokens = sum(len(llm.sync.tokenize(one)) if isinstance(one, str) else len(one) for one in inputs)
-        return llm.sync.embed(inputs, truncate=truncate), tokens
+        return llm.sync.embed(inputs, truncate=truncate, stop=stop), tokens
 
     try:
-        return await service.compute(run)
+        return await service_of(request).compute(request, run)
     except TextError as error:
         raise ApiError(400, str(error).replace("texts[", "input["), param="input", code="invalid_value") from None
     except (OptionError, NativeError) as error:
