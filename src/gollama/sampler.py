@@ -37,8 +37,9 @@ class Sampler(Resource):
         self._handle: _native.SamplerHandle = _native.SamplerHandle(model._handle, {**fields, "seed": self.seed}, chat)
 
     def accept(self, tokens: Iterable[int], *, generated: bool = False) -> None:
-        """Tell it of tokens that it did not sample: those of a prompt, or generated ones, which a grammar must allow."""
-        self._handle.accept(list(tokens), generated)
+        """Tell it of tokens that it did not sample: those of a prompt, or generated ones, which a grammar must allow (GrammarError).
+        OptionError for one that is not in the vocabulary; then it was told of none."""
+        self._handle.accept(self.model.check_tokens(tokens), generated)
 
     def reset(self) -> None:
         """Forget the history."""

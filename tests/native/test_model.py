@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -90,6 +91,14 @@ def test_sampling_greedily_takes_the_largest_logit(tiny_model: Model) -> None:
         best = int(context.logits().argmax())
         context.clear()
         assert context.step(tokens, 0, sampler).token == best
+
+
+@pytest.mark.parametrize("token", [-1, 10**6, 2**40, "a"])
+def test_a_sampler_is_told_of_tokens_that_there_are(tiny_model: Model, token: Any) -> None:
+    with Sampler(tiny_model, temperature=0) as sampler:
+        with pytest.raises(OptionError, match="token"):
+            sampler.accept([5, token])
+        sampler.accept([5])
 
 
 def test_decoding_in_parts_gives_what_one_batch_gives(tiny_model: Model) -> None:

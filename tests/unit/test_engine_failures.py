@@ -42,6 +42,15 @@ def test_a_step_that_failed_once_is_computed_again(make: Maker, error: type[Exce
         assert one.heard.reasons == ["length"] * 2
 
 
+def test_steps_that_fail_as_a_whole_are_counted_and_told_of_once(make: Maker, caplog: pytest.LogCaptureFixture) -> None:
+    engine, device = make()
+    device.fault = Failing("step", native, (1, 20, 40))
+    for number in range(3):
+        ask(engine, range(number, number + 40), max_tokens=20).wait().check(device)
+    assert engine.stats().failed_steps == 3
+    assert [record.getMessage()[:40] for record in caplog.records] == ["a step failed as a whole (NativeError), "]
+
+
 def test_only_he_who_is_to_blame_for_a_failing_step_ends(make: Maker) -> None:
     engine, device = make()
     bad = 333  # a token of one prompt alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from gollama.engine.prefixes import SLID
 from gollama.engine.request import Adapters
 from gollama.engine.scheduler import TURN_STEPS, Turns
 from gollama.errors import BrokenError, CancelledError, ClosedError
+
+logger = logging.getLogger("gollama")
 
 
 class Batch(Members):
@@ -255,8 +258,12 @@ class Batch(Members):
             if choice.slot is not None:
                 self.prefixes.cut_back(choice.slot)
 
-    def isolate(self) -> None:
+    def isolate(self, error: Exception) -> None:
         """A step failed as a whole: compute each choice alone, so that only those to blame end with an error."""
+        if not self.counters.failed_steps:  # what it says may hold somebody's text
+            logger.warning("a step failed as a whole (%s), and its sequences are computed one after another; stats() counts such steps",
+                           type(error).__name__)
+        self.counters.failed_steps += 1
         self.recover()
         for choice in list(self.active):
             if choice.done or choice.request.adapters != self._device.adapted:

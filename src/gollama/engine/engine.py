@@ -31,11 +31,12 @@ Result = TypeVar("Result")
 class EngineStats:
     """What an engine has done since it was made, and what it holds now.
 
-    The engine's own cost is `step_seconds` less `decode_seconds` (in llama_decode), `sample_seconds` and `adapter_seconds` (changing
-    between sets of adapters).
+    `failed_steps` failed as a whole and were computed one sequence after another. The engine's own cost is `step_seconds` less
+    `decode_seconds` (in llama_decode), `sample_seconds` and `adapter_seconds` (changing between sets of adapters).
     """
 
     steps: int
+    failed_steps: int
     step_seconds: float
     decode_seconds: float
     sample_seconds: float
@@ -277,10 +278,10 @@ class Engine:
                 batch.step()
             except (BrokenError, CancelledError, ClosedError):
                 raise
-            except Exception:
+            except Exception as error:
                 if batch.sampled:
                     raise
-                batch.isolate()
+                batch.isolate(error)
         except CancelledError:
             batch.recover()
             self._changed = True

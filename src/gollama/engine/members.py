@@ -38,6 +38,7 @@ class Counters:
     """What a batch has done since it was made."""
 
     steps: int = 0
+    failed_steps: int = 0
     step_seconds: float = 0.0
     decode_seconds: float = 0.0
     sample_seconds: float = 0.0

@@ -56,7 +56,8 @@ class ServerConfig:
     max_choices: int = option(16, "answers to one prompt (n, best_of)", int, least=1, most=256)
     max_tokens: int | None = option(None, "tokens of one answer; None: what the context has room for", int, least=1, optional=True)
     max_connections: int = option(1024, "connections at once; one more is answered with 503", int, least=1)
-    request_timeout: float = option(600.0, "seconds that one request is computed for; then an answer ends as it is, and embeddings and reranking are refused", float, least=0.001)
+    request_timeout: float = option(600.0, "seconds that one request is computed for; then an answer ends as it is, vectors are refused",
+                                    float, least=0.001)
     read_timeout: float = option(30.0, "seconds for a request's headers, and for each piece of its body", float, least=0.001)
     write_timeout: float = option(60.0, "seconds that a reader of a stream may stand still", float, least=0.001)
     keep_alive: int = option(75, "seconds that an idle connection stays", int, least=1)
