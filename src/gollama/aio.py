@@ -37,11 +37,12 @@ def _close_loaded(loading: asyncio.Future[LLM]) -> None:
 
 async def _stoppable(work: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
     """What a thread computes, which is told to stop when the task that waits for it is cancelled."""
-    stop = threading.Event()
+    stop = options["stop"] = options.get("stop") or threading.Event()
     try:
-        return await asyncio.to_thread(work, *arguments, stop=stop, **options)
-    finally:
+        return await asyncio.to_thread(work, *arguments, **options)
+    except asyncio.CancelledError:
         stop.set()
+        raise
 
 
 class AsyncLLM:
@@ -223,9 +224,9 @@ class AsyncLLM:
         """As LLM.embed. When the task is cancelled it ends after a batch."""
         return await _stoppable(self.sync.embed, texts, **options)
 
-    async def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None) -> list[RerankResult]:
+    async def rerank(self, query: str, documents: Iterable[str], **options: Any) -> list[RerankResult]:
         """As LLM.rerank. When the task is cancelled it ends after a batch."""
-        return await _stoppable(self.sync.rerank, query, documents, top_n=top_n)
+        return await _stoppable(self.sync.rerank, query, documents, **options)
 
     async def score(self, text: Prompt, *, adapters: Mapping[str, float] | None = None,
                     control_vectors: Mapping[str, float] | None = None) -> Score:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import gollama
-from gollama import LLM, AsyncLLM, ClosedError, ContextOverflowError, GrammarError, UnknownOptionError
+from gollama import LLM, AsyncLLM, CancelledError, ClosedError, ContextOverflowError, GrammarError, UnknownOptionError
 from tests.support.answers import assert_same_or_tied, wait_until
 
 PROMPTS = ["The capital of France is", "One, two, three,", "def fibonacci(n):", "Once upon a time", "The sky is", "Roses are red,"]
@@ -259,6 +260,9 @@ def test_a_cancelled_task_s_embeddings_end(llm: AsyncLLM) -> None:
         task.cancel()
         assert (await llm.embed("word")).shape[0] == 1  # which waits for its end
         assert task.cancelled()
+        (stop := threading.Event()).set()
+        with pytest.raises(CancelledError):
+            await llm.embed("word", stop=stop)
 
     run(main())
 
