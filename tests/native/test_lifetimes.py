@@ -12,13 +12,17 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import gollama
-from gollama import BusyError, ClosedError, Context, LoadOptions, Model, Sampler, _native
+from gollama import BusyError, ClosedError, Context, Embedder, LoadOptions, Model, Sampler, _native
+from gollama._native import handles
+from gollama._weak import members
 from gollama.engine import ContextDevice
 from gollama.errors import OutOfMemoryError
 
@@ -177,21 +181,48 @@ def test_a_model_serves_many_threads(tiny_path: Path) -> None:
         assert len(results) == 1600 and all(tokens == results[0] for tokens in results)
 
 
-@pytest.mark.parametrize("kind", [Context, Sampler])
-def test_a_child_that_is_made_while_its_model_closes_is_closed_with_it(tiny_path: Path, kind: type[Context] | type[Sampler]) -> None:
-    for _ in range(30):
-        model = Model(tiny_path)
-        made: list[Context | Sampler] = []
+@pytest.fixture
+def quick_turns() -> Iterator[None]:
+    """Threads take turns between any two instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
-        def make(model: Model = model, made: list[Context | Sampler] = made) -> None:
+
+@pytest.mark.usefixtures("quick_turns")
+@pytest.mark.parametrize("kind", [Context, Sampler, Embedder])
+def test_a_child_that_is_made_while_its_model_closes_is_closed_with_it(tiny_path: Path, kind: Any) -> None:
+    chance = random.Random(1)
+    for _ in range(100):
+        model = Model(tiny_path)
+        made: list[Any] = []
+
+        def make(model: Model = model, made: list[Any] = made) -> None:
             with contextlib.suppress(ClosedError):
                 made.extend(kind(model) for _ in range(50))
 
         maker = threading.Thread(target=make)
         maker.start()
+        time.sleep(0.005 * chance.random())
         model.close()
         maker.join(60)
         assert all(child.closed for child in made)
+
+
+@pytest.mark.parametrize("kind", [Context, Sampler, Embedder])
+def test_a_child_asks_nothing_of_a_model_that_closes_as_soon_as_it_can(tiny_path: Path, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Model(tiny_path)
+    leave = handles._Use.__exit__
+
+    def leave_and_close(use: Any, *details: object) -> None:
+        leave(use, *details)
+        if use._handle is model._handle and members(model._handle._children):
+            model.close()
+
+    monkeypatch.setattr(handles._Use, "__exit__", leave_and_close)
+    child = kind(model)
+    assert child.closed and model.closed
 
 
 def test_an_exception_of_a_signal_handler_leaves_no_call_running(tiny_path: Path) -> None:

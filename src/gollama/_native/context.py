@@ -119,16 +119,17 @@ class ContextHandle(Handle):
             context = lib.gollama_context_new(pointer, params, failures.error)
             failures.check()
             super().__init__("the context", context, lib.gollama_context_free, model)
+            # here, since behind this block the model may be closed by another thread, and this with it
+            self._llama = lib.gollama_context_llama(context)
+            self._memory = lib.llama_get_memory(self._llama)
+            self.context_size = int(lib.llama_n_ctx_seq(self._llama))
+            self.batch_size = int(lib.llama_n_batch(self._llama))
+            self.micro_batch_size = int(lib.llama_n_ubatch(self._llama))
+            self.sequences = int(lib.llama_n_seq_max(self._llama))
+            self._n_vocab = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(lib.llama_get_model(self._llama))))
         self._ffi, self._lib, self._failures = ffi, lib, failures
         self._adapting = model.adapting
-        self._llama = lib.gollama_context_llama(context)
-        self._memory = lib.llama_get_memory(self._llama)
-        self.context_size = int(lib.llama_n_ctx_seq(self._llama))
-        self.batch_size = int(lib.llama_n_batch(self._llama))
-        self.micro_batch_size = int(lib.llama_n_ubatch(self._llama))
-        self.sequences = int(lib.llama_n_seq_max(self._llama))
         self.outputs = int(params.n_outputs_max)
-        self._n_vocab = int(lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(lib.llama_get_model(self._llama))))
         # written anew for each step, so that a step allocates nothing
         self._tokens = ffi.new("llama_token[]", self.batch_size)
         self._runs = ffi.new("int32_t[]", 4 * self.sequences)
@@ -195,7 +196,7 @@ class ContextHandle(Handle):
         return step
 
     def failure(self, index: int, code: int) -> GollamaError:
-        """What the code of a due of the last step stands for."""
+        """What the code of a due of the last step stands for. In a `use`."""
         message = decode(self._ffi.string(self._lib.gollama_outcome_message(self._owned.pointer, index)))
         return self._failures.exception(code, message)
 
@@ -203,12 +204,13 @@ class ContextHandle(Handle):
         """The simple case: tokens of the first sequence, and what follows the last of them."""
         sampler.pin()
         try:
-            step = self.step(tokens, (0, position, len(tokens), 1), (len(tokens) - 1, 0, -1, 0), [sampler])
+            with self.use():
+                step = self.step(tokens, (0, position, len(tokens), 1), (len(tokens) - 1, 0, -1, 0), [sampler])
+                if step.words[0]:
+                    raise self.failure(0, step.words[0])
         finally:
             sampler.unpin()
             self._bound[0], self._samplers[0] = None, self._ffi.NULL
-        if step.words[0]:
-            raise self.failure(0, step.words[0])
         return Sampled(step.words[2], step.data, bool(step.words[3]))
 
     def logits(self) -> Any:

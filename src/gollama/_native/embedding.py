@@ -55,9 +55,9 @@ class EmbedderHandle(Handle):
             embedder = lib.gollama_embedder_new(pointer, params, failures.error)
             failures.check(model._owned.name)
             super().__init__("the embedder", embedder, lib.gollama_embedder_free, model)
+            facts = ffi.new("gollama_embedder_facts *")
+            lib.gollama_embedder_describe(embedder, facts)  # behind this block another thread may have closed the model, and this with it
         self._ffi, self._lib, self._failures = ffi, lib, failures
-        facts = ffi.new("gollama_embedder_facts *")
-        lib.gollama_embedder_describe(embedder, facts)
         self.width = int(facts.width)
         self.sequences = int(facts.sequences)
         self.whole = bool(facts.whole)
