@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import sys
@@ -22,6 +21,7 @@ from gollama.errors import NativeError
 from gollama.model import existing_file
 from gollama.models import FileSource, ModelRegistry, parse
 from gollama.server.app import create_app
+from gollama.server.collecting import Collector
 from gollama.server.config import ServerConfig
 from gollama.server.pool import Pool, make_pool
 from gollama.server.service import Service
@@ -186,9 +186,8 @@ def run(config: ServerConfig) -> None:
         server.should_exit = True
 
     service.on_failure = end
-    gc.collect()
-    gc.freeze()  # what is here now stays: to go through it again and again would stop everybody for 30 ms each time
-    server.run()
+    with Collector(lambda: len(server.server_state.tasks)):
+        server.run()
     if service.failed:
         raise NativeError("a model cannot be loaded, as the log says; --no-preload serves without")
 
