@@ -19,6 +19,7 @@ from gollama.server.anthropic.events import error_form as anthropic_form
 from gollama.server.config import MIB, ServerConfig
 from gollama.server.documents import document
 from gollama.server.errors import ApiError, ErrorForms, as_api_error
+from gollama.server.heads import Heads
 from gollama.server.limits import BodyLimit, HostCheck, OriginCheck, Refusals, Turns
 from gollama.server.observe import Observe
 from gollama.server.ollama import answers, vectors
@@ -65,7 +66,7 @@ def _middleware(service: Service, access: Access) -> list[Middleware]:
     config = service.config
     layers = [Middleware(Turns, turn=service.turn),
               Middleware(Observe, metrics=service.metrics, tracer=service.tracer, log=config.access_log),
-              Middleware(Accounting, access=access)]
+              Middleware(Heads), Middleware(Accounting, access=access)]
     if config.cors_origins:  # outside of what refuses, so that a page may read why
         layers.append(Middleware(CORSMiddleware, allow_origins=list(config.cors_origins), allow_methods=["GET", "POST", "DELETE"],
                                  allow_headers=["authorization", "content-type", "x-api-key"], expose_headers=["x-request-id"]))

@@ -185,6 +185,20 @@ def test_unknown_routes_and_methods_have_openai_s_form(http: httpx2.Client) -> N
         assert reply.status_code == status and set(reply.json()["error"]) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics", "/v1/models", "/api/tags", "/", "/page/nothing"])
+def test_head_is_get_without_the_body(http: httpx2.Client, server: Running, caplog: pytest.LogCaptureFixture, path: str) -> None:
+    with caplog.at_level("INFO", "gollama.access"), socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"HEAD %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" % path.encode())
+        reply = b""
+        while data := connection.recv(65536):
+            reply += data
+        wait_until(lambda: any('method="HEAD"' in line for line in caplog.messages))
+    head, _, body = reply.partition(b"\r\n\r\n")
+    whole = http.get(path)
+    assert not body and int(head.split()[1]) == whole.status_code
+    assert f"content-type: {whole.headers['content-type']}".encode() in head.lower()
+
+
 def test_the_document_describes_the_routes(http: httpx2.Client) -> None:
     document = http.get("/openapi.json").json()
     body = document["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]

@@ -52,13 +52,13 @@ def page_files() -> dict[str, PageFile]:
     return found
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def index(request: Request) -> Response:
     """The page."""
     return _answer(request, INDEX)
 
 
-@router.api_route("/page/{name}", methods=["GET", "HEAD"])
+@router.get("/page/{name}")
 async def page_file(request: Request, name: str) -> Response:
     """What it loads."""
     return _answer(request, name)
